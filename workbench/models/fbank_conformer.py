@@ -7,32 +7,23 @@ SpeechBrain (Ravanelli et al., 2021). Attribute names are the checkpoint's keys.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb, pi
+from math import pi
 
 import torch
 from torch import Tensor, nn
 
 from workbench.models.conformer import ConformerDims, ConformerEncoder
+from workbench.models.segmentation_dims import SegmentationDims
 
 
 @dataclass(frozen=True, kw_only=True)
-class FBankConformerDims(ConformerDims):
+class FBankConformerDims(ConformerDims, SegmentationDims):
     """`[model.args]` of a DiariZen FBank experiment, as far as it decides shapes and numbers."""
 
     n_fft: int = 400  # samples per transform
     n_mels: int = 80
     win_length: int = 25  # ms
     hop_length: int = 10  # ms, between two frames
-    sample_rate: int = 16000  # Hz
-    max_speakers_per_chunk: int = 4
-    max_speakers_per_frame: int = 2
-    chunk_size: float = 5  # s, the chunk it was trained on
-    selected_channel: int = 0  # the only channel that is used
-
-    @property
-    def num_classes(self) -> int:
-        """Sets of at most `max_speakers_per_frame` out of `max_speakers_per_chunk` speakers."""
-        return sum(comb(self.max_speakers_per_chunk, size) for size in range(self.max_speakers_per_frame + 1))
 
     @property
     def hop_samples(self) -> int:
@@ -93,7 +84,9 @@ def mel_filters(dims: FBankConformerDims, num_bins: int) -> Tensor:
     mel = torch.linspace(0, float(top), dims.n_mels + 2, dtype=torch.float64)
     hertz = 700 * (10 ** (mel / 2595) - 1)
     centre, half_width = hertz[1:-1], (hertz[1:] - hertz[:-1])[:-1]
-    slope = (torch.linspace(0, dims.sample_rate // 2, num_bins, dtype=torch.float64)[:, None] - centre) / half_width
+    slope = (
+        torch.linspace(0, dims.sample_rate // 2, num_bins, dtype=torch.float64)[:, None] - centre
+    ) / half_width
     return torch.minimum(1 + slope, 1 - slope).clamp(min=0)
 
 

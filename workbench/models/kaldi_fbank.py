@@ -60,7 +60,9 @@ class KaldiFbank(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """waveform (batch, sample) in [-1, 1) -> (batch, frame, mel); complete frames only."""
         scaled = waveform.double() * self.dims.scale
-        frames = scaled.unfold(-1, self.dims.length_samples, self.dims.shift_samples)  # (batch, frame, sample)
+        frames = scaled.unfold(
+            -1, self.dims.length_samples, self.dims.shift_samples
+        )  # (batch, frame, sample)
         real, imaginary = (frames @ self.analysis).chunk(2, dim=-1)  # (batch, frame, bin) each
         energy = (real.square() + imaginary.square()) @ self.mel  # (batch, frame, mel)
         return energy.clamp(min=self.dims.log_floor).log().float()
