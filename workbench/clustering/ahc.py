@@ -1,0 +1,155 @@
+"""Agglomerative hierarchical clustering: one dendrogram per recording, cut wherever it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import cdist
+
+from workbench.clustering.params import AHCParams, speaker_bounds
+
+_EUCLIDEAN_ONLY = ("centroid", "ward")  # these act on unit-length embeddings instead of cosine distances
+
+
+def unit_length(embeddings: np.ndarray) -> np.ndarray:
+    """Rows divided by their norm, in the precision they come in (float32 decides close merges)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Dendrogram:
+    """All merges of an agglomerative clustering.
+
+    Attributes
+    ----------
+    merges : float64 array, shape (num_embeddings - 1, 4)
+        As `scipy.cluster.hierarchy.linkage` returns them: the two clusters, height, size.
+        Heights are not monotone for centroid linkage.
+    num_embeddings : number of leaves
+    """
+
+    merges: np.ndarray
+    num_embeddings: int
+
+    @classmethod
+    def of(cls, embeddings: np.ndarray, method: str = "centroid") -> Dendrogram:
+        """Dendrogram of the rows of `embeddings` (num_embeddings, dimension), by cosine distance.
+
+        Centroid and Ward linkage need Euclidean distances and therefore see unit-length rows.
+        """
+        num_embeddings = len(embeddings)
+        if num_embeddings < 2:
+            return cls(np.zeros((0, 4)), num_embeddings)
+        if method in _EUCLIDEAN_ONLY:
+            return cls(linkage(unit_length(embeddings), method=method, metric="euclidean"), num_embeddings)
+        return cls(linkage(embeddings, method=method, metric="cosine"), num_embeddings)
+
+    @property
+    def heights(self) -> np.ndarray:
+        """Height of every merge: float64 array (num_embeddings - 1,)."""
+        return self.merges[:, 2]
+
+    def cut(self, threshold: float, criterion: str = "distance") -> np.ndarray:
+        """Cluster of every embedding: int array (num_embeddings,), numbered from 0 as scipy does.
+
+        With `criterion` "distance" a subtree is one cluster if no merge anywhere inside it is
+        higher than `threshold`; with "maxclust" there are at most `threshold` clusters.
+        """
+        if self.num_embeddings < 2:
+            return np.zeros(self.num_embeddings, dtype=np.int64)
+        return fcluster(self.merges, threshold, criterion=criterion).astype(np.int64) - 1
+
+    def cut_after(self, merge: int) -> np.ndarray:
+        """Clusters once merges 0 to `merge` have happened, whatever their heights."""
+        if self.num_embeddings < 2:
+            return np.zeros(self.num_embeddings, dtype=np.int64)
+        by_index = self.merges.copy()
+        by_index[:, 2] = np.arange(len(by_index))
+        return fcluster(by_index, merge, criterion="distance").astype(np.int64) - 1
+
+    def num_large_after(self, min_cluster_size: int) -> np.ndarray:
+        """How many clusters have at least `min_cluster_size` members after each merge.
+
+        Returns
+        -------
+        num_large : int array, shape (num_embeddings - 1,)
+        """
+        sizes = np.concatenate([np.ones(self.num_embeddings), self.merges[:, 3]])
+        large = (sizes >= min_cluster_size).astype(np.int64)
+        left, right = self.merges[:, 0].astype(int), self.merges[:, 1].astype(int)
+        gained = large[self.num_embeddings :] - large[left] - large[right]
+        return large[: self.num_embeddings].sum() + np.cumsum(gained)
+
+
+def agglomerate(embeddings: np.ndarray, dendrogram: Dendrogram, params: AHCParams) -> np.ndarray:
+    """Clusters of at least `min_cluster_size` embeddings, within the bounds on their number.
+
+    Parameters
+    ----------
+    embeddings : float array, shape (num_embeddings, dimension)
+        The leaves of `dendrogram`, not normalised.
+
+    Returns
+    -------
+    labels : int64 array, shape (num_embeddings,)
+        From 0, without gaps.
+    """
+    num_embeddings = len(embeddings)
+    lower, upper = (int(max(1, min(num_embeddings, bound))) for bound in speaker_bounds(params))
+    if upper < 2:  # also with fewer than two embeddings
+        return np.zeros(num_embeddings, dtype=np.int64)
+    # a few embeddings cannot fill clusters of the usual size
+    min_size = min(int(params.min_cluster_size), max(1, round(0.1 * num_embeddings)))
+
+    labels = dendrogram.cut(params.ahc_threshold)
+    num_large = int((np.bincount(labels) >= min_size).sum())
+    target = lower if lower == upper else int(np.clip(num_large, lower, upper))
+    if num_large != target:
+        labels = dendrogram.cut_after(_nearest_merge(dendrogram, params.ahc_threshold, min_size, target))
+    if params.linkage in _EUCLIDEAN_ONLY:
+        embeddings = unit_length(embeddings)
+    return absorb_small(embeddings, labels, min_size)
+
+
+def _nearest_merge(dendrogram: Dendrogram, threshold: float, min_size: int, target: int) -> int:
+    """Merge after which the number of large clusters is nearest to `target`.
+
+    Among equally good merges, the one whose height is nearest to `threshold`.
+    """
+    order = np.argsort(np.abs(dendrogram.heights - threshold), kind="stable")
+    order = order[dendrogram.merges[order, 3] >= min_size]  # no other merge makes a large cluster
+    missing = np.abs(dendrogram.num_large_after(min_size)[order] - target)
+    best = int(np.argmin(missing)) if len(missing) else 0
+    # merging everything into one cluster is what a candidate has to beat
+    if len(missing) == 0 or missing[best] >= abs(1 - target):
+        return dendrogram.num_embeddings - 1
+    return int(order[best])
+
+
+def absorb_small(embeddings: np.ndarray, labels: np.ndarray, min_size: int) -> np.ndarray:
+    """Every cluster below `min_size` moved whole to the large one with the most similar mean.
+
+    Returns
+    -------
+    labels : int64 array, shape (num_embeddings,)
+        Renumbered without gaps; all 0 if no cluster is large.
+    """
+    clusters, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    large, small = clusters[counts >= min_size], clusters[counts < min_size]
+    if len(large) == 0:
+        return np.zeros(len(labels), dtype=np.int64)
+    if len(small) == 0:
+        return labels
+    means = [np.mean(embeddings[labels == cluster], axis=0) for cluster in clusters]
+    is_large = counts >= min_size
+    distance = cdist(
+        np.stack([mean for mean, keep in zip(means, is_large, strict=True) if keep]),
+        np.stack([mean for mean, keep in zip(means, is_large, strict=True) if not keep]),
+        metric="cosine",
+    )
+    goes_to = np.arange(len(clusters))
+    goes_to[~is_large] = np.flatnonzero(is_large)[np.argmin(distance, axis=0)]
+    return np.unique(goes_to[members], return_inverse=True)[1].astype(np.int64)
