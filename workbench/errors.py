@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -21,3 +23,27 @@ class InputError(ValueError):
 
 class RecordingError(ValueError):
     """One recording is unusable: it is reported, the others go on, and the exit code is 1."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` for the closest of the known names, or nothing.
+
+    Examples
+    --------
+    >>> nearest("provider", ["providers", "threads"])
+    ", did you mean 'providers'?"
+    """
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def wrong_kind(found: str, needed: str) -> str:
+    """The problem of a model that is given where another kind is needed.
+
+    Examples
+    --------
+    >>> wrong_kind("embedding", "segmentation")
+    'is an embedding model, but a segmentation model is needed here'
+    """
+    article = {word: "an" if word[0] in "aeiou" else "a" for word in (found, needed)}
+    return f"is {article[found]} {found} model, but {article[needed]} {needed} model is needed here"

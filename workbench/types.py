@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 INACTIVE = -2
 """Cluster id of a local speaker that takes no part in the output."""
+
+Kind = Literal["segmentation", "embedding"]
+"""What a model is for."""
 
 
 @dataclass(frozen=True)

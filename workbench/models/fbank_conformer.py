@@ -7,12 +7,13 @@ SpeechBrain (Ravanelli et al., 2021). Attribute names are the checkpoint's keys.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import pi
+from math import log, pi
 
 import torch
 from torch import Tensor, nn
 
 from workbench.models.conformer import ConformerDims, ConformerEncoder
+from workbench.models.framing import cut_frames
 from workbench.models.segmentation_dims import SegmentationDims
 
 
@@ -52,6 +53,10 @@ class LogMelFilterbank(nn.Module):
     could come to different decisions.
     """
 
+    dft: Tensor
+    mel: Tensor
+    decibel: Tensor
+
     def __init__(self, dims: FBankConformerDims):
         super().__init__()
         self.hop_samples, self.n_fft = dims.hop_samples, dims.n_fft
@@ -66,14 +71,17 @@ class LogMelFilterbank(nn.Module):
         dft = torch.cat([angle.cos(), -angle.sin()], dim=1) * window[:, None]  # (sample, real and imaginary)
         self.register_buffer("dft", dft, persistent=False)
         self.register_buffer("mel", mel_filters(dims, num_bins), persistent=False)
+        # A tensor, because torch's newer ONNX exporter rounds Python numbers to single precision.
+        decibel = torch.tensor(10 / log(10), dtype=torch.float64)
+        self.register_buffer("decibel", decibel, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """waveform (batch, sample) -> (batch, frame, mel), in dB."""
         padded = nn.functional.pad(waveform, (self.n_fft // 2, self.n_fft // 2))
-        frames = padded.unfold(-1, self.n_fft, self.hop_samples).double()  # (batch, frame, sample)
+        frames = cut_frames(padded, self.n_fft, self.hop_samples).double()  # (batch, frame, sample)
         real, imaginary = (frames @ self.dft).chunk(2, dim=-1)  # (batch, frame, bin) each
         energy = (real.square() + imaginary.square()) @ self.mel  # (batch, frame, mel)
-        decibel = 10 * energy.clamp(min=1e-10).log10()
+        decibel = energy.clamp(min=1e-10).log() * self.decibel
         floor = decibel.amax(dim=(1, 2), keepdim=True) - 80
         return torch.maximum(decibel, floor).float()
 

@@ -24,7 +24,7 @@ class ResNetDims:
     embedding: int = 256
     bottleneck: bool = False  # ResNet50 and larger
     two_emb_layer: bool = False  # a second linear layer after the first embedding
-    pooling_epsilon: float = 0.0  # added to the unweighted variance: 1e-7 in WeSpeaker, 0 in pyannote
+    pooling_epsilon: float = 0.0  # added to the variance: 1e-7 in WeSpeaker, 0 in pyannote
 
 
 class BasicBlock(nn.Module):
@@ -76,7 +76,9 @@ def make_shortcut(num_in: int, num_out: int, stride: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(num_out))
 
 
-def make_stage(num_blocks: int, num_in: int, num_out: int, stride: int, block: type) -> nn.Sequential:
+def make_stage(
+    num_blocks: int, num_in: int, num_out: int, stride: int, block: type[BasicBlock] | type[Bottleneck]
+) -> nn.Sequential:
     """Blocks of one stage; only the first one strides, in both axes."""
     blocks = [block(num_in, num_out, stride)]
     blocks += [block(num_out * block.expansion, num_out, 1) for _ in range(num_blocks - 1)]
@@ -132,7 +134,7 @@ class WeSpeakerResNet(nn.Module):
         if weights is None:
             return self.project(pool_statistics(features, self.dims.pooling_epsilon))
         several = weights if weights.ndim == 3 else weights[:, None]  # (batch, speaker, mask frame)
-        embeddings = self.project(pool_weighted_statistics(features, several))
+        embeddings = self.project(pool_weighted_statistics(features, several, self.dims.pooling_epsilon))
         return embeddings if weights.ndim == 3 else embeddings[:, 0]
 
 
@@ -141,7 +143,7 @@ def pool_statistics(features: Tensor, epsilon: float) -> Tensor:
     return torch.cat([features.mean(dim=-1), (features.var(dim=-1) + epsilon).sqrt()], dim=-1)
 
 
-def pool_weighted_statistics(features: Tensor, weights: Tensor) -> Tensor:
+def pool_weighted_statistics(features: Tensor, weights: Tensor, epsilon: float = 0.0) -> Tensor:
     """Weighted mean and deviation, with reliability weights as pyannote's `StatsPool` uses them.
 
     features (batch, feature, frame), weights (batch, speaker, mask frame) ->
@@ -153,7 +155,7 @@ def pool_weighted_statistics(features: Tensor, weights: Tensor) -> Tensor:
     mean = (w @ features.transpose(1, 2)) / v1  # (batch, speaker, feature)
     deviation = features[:, None] - mean[..., None]  # (batch, speaker, feature, frame)
     variance = (w[:, :, None] * deviation.square()).sum(dim=-1) / (v1 - v2 / v1 + 1e-8)
-    return torch.cat([mean, variance.sqrt()], dim=-1)
+    return torch.cat([mean, (variance + epsilon).sqrt()], dim=-1)
 
 
 def resample_nearest(weights: Tensor, num_frames: int) -> Tensor:

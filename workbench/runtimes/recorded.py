@@ -1,0 +1,166 @@
+"""Arrays recorded earlier, by this program or any other: a folder of `<uri>.npz` and `geometry.json`."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from math import ceil
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from workbench.errors import InputError, nearest
+from workbench.files import safe_name
+from workbench.runtimes.geometry import geometry_from_json
+from workbench.runtimes.spec import RuntimeSpec
+from workbench.types import Geometry, Kind
+
+_RANK = {"log_probs": 3, "embeddings": 3}
+_AXES = {
+    "log_probs": "(num_chunks, num_frames, num_powerset_classes)",
+    "embeddings": "(num_chunks, num_local_speakers, dimension)",
+}
+
+
+class RecordedRuntime:
+    """What a model put out for certain recordings; it cannot be run on anything else."""
+
+    def __init__(self, folder: Path, name: str | None = None):
+        self.folder = folder
+        self.name = name or f"recorded:{folder}"
+        self._geometry = _read_geometry(folder)
+        self.uris = tuple(sorted(path.stem for path in folder.glob("*.npz")))
+        if not self.uris:
+            raise InputError.at(folder, "holds no <uri>.npz; a recorded folder has one per recording")
+        self._kind: Kind = "segmentation" if "log_probs" in self.stage_names(self.uris[0]) else "embedding"
+        if self._kind == "segmentation" and not self._geometry.powerset:
+            raise InputError.at(
+                folder / "geometry.json", "lacks powerset, the list of the speakers of every class"
+            )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def kind(self) -> Kind:
+        """`segmentation` if log-probabilities were recorded, else `embedding`."""
+        return self._kind
+
+    @property
+    def geometry(self) -> Geometry:
+        """How the recorded model sees time and speakers."""
+        return self._geometry
+
+    @property
+    def min_num_samples(self) -> int:
+        """Nothing is run, so nothing is too short."""
+        return 1
+
+    def log_probs(self, uri: str) -> np.ndarray:
+        """Log-probabilities of a recording, shape (num_chunks, num_frames, num_powerset_classes)."""
+        array = self.stage(uri, "log_probs")
+        path, geometry = self._path(uri), self._geometry
+        num_frames, num_classes = array.shape[1:]
+        if num_classes != len(geometry.powerset):
+            raise InputError.at(
+                path, f"log_probs has {num_classes} classes, but geometry.json lists {len(geometry.powerset)}"
+            )
+        expected = geometry.chunk_duration / geometry.frame_step
+        # networks leave out or add the frames that overlap an edge
+        slack = 1 + ceil(geometry.frame_duration / geometry.frame_step)
+        if abs(num_frames - expected) > slack:
+            raise InputError.at(
+                path,
+                f"log_probs has {num_frames} frames per chunk, but {geometry.chunk_duration:g} s in steps of "
+                f"{geometry.frame_step:g} s make about {expected:.0f}; correct geometry.json",
+            )
+        return array
+
+    def embeddings(self, uri: str) -> np.ndarray:
+        """Embeddings of a recording, shape (num_chunks, num_local_speakers, dimension); NaN where none."""
+        return self.stage(uri, "embeddings")
+
+    def stage(self, uri: str, name: str) -> np.ndarray:
+        """One recorded array as float32."""
+        path = self._path(uri)
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                if name not in content.files:
+                    raise InputError.at(
+                        path, f"holds no array {name!r}; it has {', '.join(content.files) or 'none'}"
+                    )
+                array = content[name]
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError.at(path, f"is not a readable npz file: {error}") from error
+        if array.dtype.kind not in "fiu":
+            raise InputError.at(path, f"{name} must hold numbers, found {array.dtype}")
+        if name in _RANK and array.ndim != _RANK[name]:
+            raise InputError.at(path, f"{name} must have shape {_AXES[name]}, found {array.shape}")
+        if name != "embeddings" and not np.isfinite(array).all():
+            raise InputError.at(path, f"{name} holds values that are not finite")
+        return array.astype(np.float32, copy=False)
+
+    def stage_names(self, uri: str) -> tuple[str, ...]:
+        """Names of the arrays recorded for a recording."""
+        path = self._path(uri)
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                return tuple(content.files)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError.at(path, f"is not a readable npz file: {error}") from error
+
+    def segment(self, waveforms: np.ndarray) -> np.ndarray:
+        """Refused: there is no model here, only what one put out."""
+        self._refuse()
+
+    def embed(self, waveforms: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+        """Refused: there is no model here, only what one put out."""
+        self._refuse()
+
+    def stages(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
+        """Refused: recorded stages are found by the name of the recording."""
+        self._refuse()
+
+    def _path(self, uri: str) -> Path:
+        path = self.folder / f"{safe_name(uri)}.npz"
+        if uri not in self.uris and not path.is_file():
+            raise InputError.at(
+                path, f"no recording {uri!r} here{nearest(uri, self.uris)}; there are {len(self.uris)} others"
+            )
+        return path
+
+    def _refuse(self) -> NoReturn:
+        raise InputError(
+            f"{self}: holds arrays recorded earlier and cannot run on a waveform; read them by the name of "
+            "the recording, or give a torch: or onnx: runtime"
+        )
+
+
+def _read_geometry(folder: Path) -> Geometry:
+    path = folder / "geometry.json"
+    if not folder.is_dir():
+        raise InputError.at(folder, "no such folder")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError.at(
+            path,
+            "no such file; it must say sample_rate, chunk_duration, chunk_step, frame_start, frame_duration, "
+            "frame_step and powerset of the recorded model",
+        ) from None
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError.at(path, f"is not readable JSON: {error}") from None
+    return geometry_from_json(content, path)
+
+
+def load_recorded(spec: RuntimeSpec, kind: Kind | None) -> RecordedRuntime:
+    """The runtime of a `recorded:` string."""
+    runtime = RecordedRuntime(spec.path, str(spec))
+    names = runtime.stage_names(runtime.uris[0])
+    needed = {"segmentation": "log_probs", "embedding": "embeddings", None: None}[kind]
+    if needed is not None and needed not in names:
+        raise InputError.at(spec.path, f"holds no {needed}, so it cannot serve as the {kind} model")
+    return runtime
