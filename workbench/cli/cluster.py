@@ -1,0 +1,128 @@
+"""`workbench cluster`: clustering and reconstruction of features computed earlier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli import options as o
+from workbench.cli.output import Progress, check_outputs, finish, plural, print_json, work_through
+from workbench.errors import InputError
+
+EXAMPLES = (
+    "workbench diarize meeting.wav --hub models/demo --out hypothesis --features-dir features",
+    "workbench cluster features --out tuned --plda models/demo/plda --Fa 0.1 --Fb 2",
+    "workbench cluster features --out ahc --clustering ahc --ahc-threshold 0.6 --min-cluster-size 10",
+)
+
+
+def cluster(
+    features: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FEATURES",
+            show_default=False,
+            help="Features files (.npz) as diarize --features-dir writes them, or folders of them.",
+        ),
+    ],
+    *,
+    plda: o.Plda = None,
+    config: o.Config = None,
+    preset: o.PresetOf = None,
+    clustering: o.ClusteringOf = None,
+    ahc_threshold: o.AhcThreshold = None,
+    min_cluster_size: o.MinClusterSize = None,
+    fa: o.Fa = None,
+    fb: o.Fb = None,
+    ahc_criterion: o.AhcCriterion = None,
+    lda_dim: o.LdaDim = None,
+    max_iters: o.MaxIters = None,
+    min_speakers: o.MinSpeakers = None,
+    max_speakers: o.MaxSpeakers = None,
+    num_speakers: o.NumSpeakers = None,
+    out: o.Out,
+    json: o.Json = None,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Cluster features again: new RTTM files in seconds, without running a model.
+
+    Writes NAME.rttm and NAME.labels.npy, the cluster of every chunk and local speaker (-2: takes no part).
+    """
+    import numpy as np
+
+    from workbench.clustering import PLDA, mark_inactive, run_clustering
+    from workbench.features import load_features
+    from workbench.files import atomic_write, safe_name
+    from workbench.pipeline import describe
+    from workbench.reconstruction import reconstruct
+    from workbench.rttm import write_rttm
+    from workbench.types import Features
+
+    params = o.pipeline_params(
+        None,
+        config,
+        preset,
+        clustering,
+        ahc_threshold=ahc_threshold,
+        min_cluster_size=min_cluster_size,
+        Fa=fa,
+        Fb=fb,
+        ahc_criterion=ahc_criterion,
+        lda_dim=lda_dim,
+        max_iters=max_iters,
+        min_speakers=min_speakers,
+        max_speakers=max_speakers,
+        num_speakers=num_speakers,
+    )
+    files = find_features(features)
+    check_outputs(folders=[out], files=[json])
+    model = None if plda is None else PLDA.load(plda)
+    o.check_plda(params, model)
+    rows: dict[str, dict[str, Any]] = {}
+
+    with Progress(len(files), "recordings", quiet) as progress:
+
+        def work(name: str) -> None:
+            """Cluster one recording and write its files."""
+            loaded = load_features(files[name])
+            if not isinstance(loaded, Features):
+                raise InputError.at(
+                    files[name], "holds one embedding per segment; chunk-wise features are needed"
+                )
+            uri = safe_name(loaded.uri)
+            if uri in rows:
+                raise InputError.at(files[name], f"recording {uri!r} is also in {rows[uri]['features']}")
+            result = run_clustering(loaded, params.clustering, model)
+            annotation = reconstruct(loaded, result.hard_clusters, **params.reconstruction_options())
+            labels = mark_inactive(result.hard_clusters, loaded.segmentations)
+            write_rttm(out / f"{uri}.rttm", annotation)
+            with atomic_write(out / f"{uri}.labels.npy") as temporary:
+                np.save(temporary, labels)
+            rows[uri] = {"features": files[name], **describe(annotation), "rttm": out / f"{uri}.rttm"}
+            progress.advance(1)
+            progress.say(f"[{len(rows)}/{len(files)}] {uri}: {plural(rows[uri]['num_speakers'], 'speaker')}")
+
+        failed = work_through(files, work, progress, debug=debug)
+    print_json(json, {"params": params.to_dict()["clustering"], "recordings": rows, "failed": failed})
+    finish(failed, len(files))
+
+
+def find_features(paths: list[Path]) -> dict[str, Path]:
+    """Features files by file name without extension; folders are searched, but not below."""
+    files: dict[str, Path] = {}
+    for argument in paths:
+        found = sorted(argument.glob("*.npz")) if argument.is_dir() else [argument]
+        if not found:
+            raise InputError.at(argument, "the folder holds no features file (*.npz)")
+        for file in found:
+            if not file.is_file():
+                raise InputError.at(file, "does not exist; expected a features file or a folder of them")
+            known = files.setdefault(file.stem, file)
+            if known.resolve() != file.resolve():
+                raise InputError(
+                    f"two features files are named {file.stem!r}: {known} and {file}; rename one"
+                )
+    return files

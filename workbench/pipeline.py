@@ -1,0 +1,247 @@
+"""The whole way from a recording to an annotation, step by step as DiariZen's pipeline goes.
+
+Chunks, powerset decoding, median filter, embeddings without overlap, clustering and
+reconstruction. One thing differs on purpose: a recording that is not at 16 kHz is resampled once,
+as a whole, so that both models see the same samples (DiariZen resamples every chunk again for the
+embeddings, which changes samples near chunk edges). Channels: the first one is kept, whatever the
+preset.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.audio import read_audio
+from workbench.clustering import PLDA, cluster
+from workbench.config import PipelineParams, read_config
+from workbench.embedding import embed_recording
+from workbench.errors import InputError, RecordingError
+from workbench.reconstruction import reconstruct
+from workbench.runtimes import Runtime, load_runtime
+from workbench.segmentation import Chunking, segment_recording, segmentation_geometry
+from workbench.types import Features
+
+if TYPE_CHECKING:
+    from pyannote.core import Annotation
+
+SAMPLE_RATE = 16000  # Hz, what every model hears
+
+Hook = Callable[[str, int, int], None]
+"""Called as ``hook(stage, done, total)`` while a recording is worked on."""
+
+ENGINES = ("torch", "onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtimes:
+    """What the pipeline runs: two models and, for VBx, the PLDA that was trained with the second."""
+
+    segmentation: Runtime
+    embedding: Runtime
+    plda: PLDA | None = None
+
+    @classmethod
+    def load(cls, segmentation: str, embedding: str, plda: str | os.PathLike[str] | None = None) -> Runtimes:
+        """From runtime strings (``torch:PATH``, ``onnx:FILE``, ...) and a PLDA folder."""
+        return cls(
+            segmentation=load_runtime(segmentation, kind="segmentation"),
+            embedding=load_runtime(embedding, kind="embedding"),
+            plda=None if plda is None else PLDA.load(plda),
+        )
+
+
+def hub_specs(path: str | os.PathLike[str], engine: str = "torch") -> dict[str, str]:
+    """Runtime strings `segmentation` and `embedding` of a hub-layout folder, and its `plda` folder if any."""
+    hub = Path(path)
+    if engine not in ENGINES:
+        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if not hub.is_dir():
+        raise InputError.at(hub, "is no folder; --hub names a folder with config.toml and the models")
+    if not (hub / "config.toml").is_file():
+        raise InputError.at(
+            hub, "holds no config.toml, so it is no hub-layout folder; name its models singly instead"
+        )
+    specs = {"segmentation": f"torch:{hub}", "embedding": f"torch:{hub}"}
+    if engine == "onnx":
+        for kind, output in (("segmentation", "powerset"), ("embedding", "embedding")):
+            file = hub / "onnx" / f"{kind}.onnx"
+            if not file.is_file():
+                raise InputError.at(
+                    file,
+                    "does not exist; make it with `workbench export "
+                    f"torch:{hub} --output {output} --out {file}`, or use --engine torch",
+                )
+            specs[kind] = f"onnx:{file}"
+    if (hub / "plda").is_dir():
+        specs["plda"] = str(hub / "plda")
+    return specs
+
+
+def load_hub(path: str | os.PathLike[str], engine: str = "torch") -> tuple[Runtimes, PipelineParams]:
+    """Models and parameters of a hub-layout folder.
+
+    Parameters
+    ----------
+    path : folder with config.toml, pytorch_model.bin, an embedding model and, for VBx, plda/
+    engine : {"torch", "onnx"}
+        What runs the models; "onnx" takes ``onnx/segmentation.onnx`` and ``onnx/embedding.onnx``.
+    """
+    specs = hub_specs(path, engine)
+    params = read_config(Path(path) / "config.toml")
+    return Runtimes.load(**specs), params
+
+
+def as_runtimes(
+    runtimes: Runtimes | Mapping[str, str] | str | os.PathLike[str], params: PipelineParams | None = None
+) -> tuple[Runtimes, PipelineParams]:
+    """Loaded runtimes and parameters from whatever names them; a hub folder brings parameters of its own."""
+    if isinstance(runtimes, Runtimes):
+        return runtimes, params or PipelineParams()
+    if isinstance(runtimes, Mapping):
+        if unknown := set(runtimes) - {"segmentation", "embedding", "plda"}:
+            raise InputError(
+                f"runtimes has unknown entries {sorted(unknown)}; known: segmentation, embedding, plda"
+            )
+        if missing := {"segmentation", "embedding"} - set(runtimes):
+            raise InputError(f"runtimes lacks {sorted(missing)}; give a runtime string for each")
+        return Runtimes.load(**runtimes), params or PipelineParams()
+    loaded, own = load_hub(runtimes)
+    return loaded, params or own
+
+
+def diarize(
+    audio: str | os.PathLike[str] | np.ndarray,
+    runtimes: Runtimes | Mapping[str, str] | str | os.PathLike[str],
+    params: PipelineParams | None = None,
+    *,
+    uri: str | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    hook: Hook | None = None,
+) -> Annotation:
+    """Who speaks when.
+
+    Parameters
+    ----------
+    audio : path, or float array of shape (num_samples,) in [-1, 1)
+    runtimes : `Runtimes`, a mapping of runtime strings (segmentation, embedding, plda), or a hub folder
+    params : `PipelineParams`, optional
+        By default the hub folder's own, else DiariZen's.
+    uri : name of the recording; by default the file name without extension, or "waveform"
+    sample_rate : of an array, in Hz; must be 16000
+    hook : called as ``hook(stage, done, total)``
+
+    Returns
+    -------
+    annotation : pyannote.core.Annotation
+        Empty if nobody speaks.
+    """
+    loaded, params = as_runtimes(runtimes, params)
+    features = extract_features(audio, loaded, params, uri=uri, sample_rate=sample_rate, hook=hook)
+    return diarize_features(features, params, loaded.plda, hook=hook)
+
+
+def extract_features(
+    audio: str | os.PathLike[str] | np.ndarray,
+    runtimes: Runtimes | Mapping[str, str] | str | os.PathLike[str],
+    params: PipelineParams | None = None,
+    *,
+    uri: str | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    hook: Hook | None = None,
+) -> Features:
+    """Segmentations and embeddings of one recording: all that the models are needed for.
+
+    Arguments as of `diarize`. What clustering and reconstruction vary does not change the result.
+    """
+    loaded, params = as_runtimes(runtimes, params)
+    waveform, name = waveform_of(audio, uri, sample_rate)
+    report = hook or (lambda stage, done, total: None)
+    geometry = segmentation_geometry(loaded.segmentation)
+    if geometry.sample_rate != SAMPLE_RATE:
+        raise InputError(
+            f"the segmentation model expects {geometry.sample_rate} Hz; only {SAMPLE_RATE} is supported"
+        )
+    chunking = Chunking(
+        num_samples=len(waveform),
+        seg_duration=geometry.chunk_duration if params.seg_duration is None else params.seg_duration,
+        segmentation_step=params.segmentation_step,
+    )
+    segmentations = segment_recording(
+        waveform,
+        loaded.segmentation,
+        chunking,
+        batch_size=params.batch_size,
+        apply_median_filtering=params.apply_median_filtering,
+        on_batch=lambda done, total: report("segmentation", done, total),
+        uri=name,
+    )
+    embeddings = embed_recording(
+        waveform,
+        segmentations,
+        loaded.embedding,
+        chunking,
+        batch_size=params.batch_size,
+        exclude_overlap=params.embedding_exclude_overlap,
+        on_batch=lambda done, total: report("embedding", done, total),
+        uri=name,
+    )
+    return Features(
+        uri=name,
+        segmentations=segmentations,
+        embeddings=embeddings,
+        chunks=chunking.axis,
+        frames=geometry.frames,
+    )
+
+
+def diarize_features(
+    features: Features,
+    params: PipelineParams | None = None,
+    plda: PLDA | None = None,
+    *,
+    hook: Hook | None = None,
+) -> Annotation:
+    """Clustering and reconstruction alone, from features computed earlier."""
+    params = params or PipelineParams()
+    report = hook or (lambda stage, done, total: None)
+    report("clustering", 0, 1)
+    hard_clusters = cluster(features, params.clustering, plda)
+    report("reconstruction", 0, 1)
+    annotation = reconstruct(features, hard_clusters, **params.reconstruction_options())
+    report("reconstruction", 1, 1)
+    return annotation
+
+
+def waveform_of(
+    audio: str | os.PathLike[str] | np.ndarray, uri: str | None = None, sample_rate: int = SAMPLE_RATE
+) -> tuple[np.ndarray, str]:
+    """Samples (num_samples,) float32 at 16 kHz, and the name of the recording."""
+    if not isinstance(audio, np.ndarray):
+        return read_audio(Path(audio), SAMPLE_RATE), uri or Path(audio).stem
+    if sample_rate != SAMPLE_RATE:
+        raise InputError(
+            f"sample_rate of an array must be {SAMPLE_RATE} Hz, got {sample_rate}; resample it first"
+        )
+    if audio.ndim != 1 or audio.dtype.kind != "f":
+        raise InputError(
+            "audio must be a path or a float array of shape (num_samples,) in [-1, 1), got "
+            f"{audio.dtype} of shape {audio.shape}; take one channel, and divide integers by their full scale"
+        )
+    if not np.isfinite(audio).all():
+        raise RecordingError("audio holds samples that are not finite")
+    return audio.astype(np.float32, copy=False), uri or "waveform"
+
+
+def describe(annotation: Annotation) -> dict[str, Any]:
+    """Speakers, segments and seconds of speech of an annotation, for reports."""
+    return {
+        "num_speakers": len(annotation.labels()),
+        "num_segments": sum(1 for _ in annotation.itertracks()),
+        "speech": float(sum(segment.duration for segment, _ in annotation.itertracks())),
+    }
