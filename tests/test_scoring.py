@@ -324,3 +324,11 @@ def test_figures_without_any_frame_are_null():
     assert report["overall"]["nmi"] is None
     assert report["overall"]["der"] == 0
     assert report["overall"]["jer"] == 0
+
+
+@pytest.mark.parametrize("end", [math.nan, math.inf])
+def test_times_that_are_no_numbers_are_refused(end):
+    annotation = spoken((0, 1, "A"), (2, 3, "B"))
+    annotation._tracks[Segment(4, end)] = {0: "C"}  # pyannote lets infinite times in, NaN here and there
+    with pytest.raises(InputError, match="a turn of 'C' goes from 4 to .*; times must be finite"):
+        score(annotation, annotation)

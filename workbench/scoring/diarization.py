@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
-from scipy.optimize import linear_sum_assignment
 
-from workbench.scoring.turns import Turns, activity, covered, regions_of
-
-_SHORTEST = 1e-6  # s: pyannote.core takes a segment for empty up to this duration
+from workbench.scoring.slots import Slots
+from workbench.scoring.turns import Turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,45 +88,44 @@ def score(
     >>> score(reference, hypothesis)
     DiarizationCounts(total=10.0, correct=8.0, missed=2.0, false_alarm=1.0, confusion=0.0)
     """
-    if not 0 <= collar < np.inf:
-        raise ValueError(f"collar must be a number of seconds, 0 or more, got {collar}")
-    ref = reference if isinstance(reference, Turns) else Turns.of(reference)
-    hyp = hypothesis if isinstance(hypothesis, Turns) else Turns.of(hypothesis)
-    regions = regions_of(uem, ref, hyp)
-    collars = _collars(ref, collar)
-    boundaries = np.unique(
-        np.concatenate([ref.starts, ref.ends, hyp.starts, hyp.ends, *regions.T, *collars.T])
-    )
-    if not len(regions):
-        return DiarizationCounts()
-
-    active_ref = activity(boundaries, ref.starts, ref.ends, ref.speakers, len(ref.labels))  # (slot, speaker)
-    active_hyp = activity(boundaries, hyp.starts, hyp.ends, hyp.speakers, len(hyp.labels))
-    scored = covered(boundaries, regions) & ~covered(boundaries, collars)
-    if skip_overlap:
-        scored &= active_ref.sum(axis=1) < 2
-    seconds = np.diff(boundaries)
-    scored &= seconds > _SHORTEST
-    return _count(active_ref[scored], active_hyp[scored], seconds[scored])
+    slots = Slots.of(reference, hypothesis, uem, collar, skip_overlap)
+    return count_errors(slots, slots.pairs)
 
 
-def _collars(reference: Turns, collar: float) -> np.ndarray:
-    """Unscored regions around the reference boundaries, shape (num_boundaries, 2)."""
-    if collar == 0:
-        return np.empty((0, 2))
-    around = np.unique(np.concatenate([reference.starts, reference.ends]))
-    regions = np.stack([around - collar, around + collar], axis=1)
-    return regions[np.diff(regions)[:, 0] > _SHORTEST]
+def score_greedily(
+    reference: Annotation | Turns,
+    hypothesis: Annotation | Turns,
+    uem: Timeline | Segment | None = None,
+    collar: float = 0.0,
+    skip_overlap: bool = False,
+) -> DiarizationCounts:
+    """Counts as `score`, under the mapping that takes the largest co-occurrence first.
+
+    It is the `GreedyDiarizationErrorRate` of pyannote.metrics; never better than `score`.
+    """
+    slots = Slots.of(reference, hypothesis, uem, collar, skip_overlap)
+    return count_errors(slots, slots.greedy_pairs)
 
 
-def _count(active_ref: np.ndarray, active_hyp: np.ndarray, seconds: np.ndarray) -> DiarizationCounts:
-    """Counts from the slots: activity (num_slots, num_speakers) and duration (num_slots,)."""
-    num_ref, num_hyp = active_ref.sum(axis=1), active_hyp.sum(axis=1)
-    # A speaker who overlaps themselves counts with multiplicity: in the co-occurrence that decides
-    # the mapping as a product, in the time that is correct as the smaller number.
-    cooccurrence = active_hyp.T @ (active_ref * seconds[:, None])  # (hypothesis, reference) speakers
-    mapped_hyp, mapped_ref = linear_sum_assignment(cooccurrence, maximize=True)
-    agreeing = np.minimum(active_hyp[:, mapped_hyp], active_ref[:, mapped_ref]).sum(axis=1)
+def score_identification(
+    reference: Annotation | Turns,
+    hypothesis: Annotation | Turns,
+    uem: Timeline | Segment | None = None,
+    collar: float = 0.0,
+    skip_overlap: bool = False,
+) -> DiarizationCounts:
+    """Counts as `score`, where a name is correct only if both sides write it alike.
+
+    `.der` of the counts is the identification error rate (IER) of pyannote.metrics.
+    """
+    slots = Slots.of(reference, hypothesis, uem, collar, skip_overlap)
+    return count_errors(slots, slots.same_name_pairs)
+
+
+def count_errors(slots: Slots, pairs: np.ndarray) -> DiarizationCounts:
+    """Counts of all slots under the mapping `pairs`, rows (hypothesis, reference) speaker."""
+    num_ref, num_hyp, seconds = slots.num_ref, slots.num_hyp, slots.seconds
+    agreeing = slots.agreeing(pairs).sum(axis=1)
     return DiarizationCounts(
         total=float(num_ref @ seconds),
         correct=float(agreeing @ seconds),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,10 @@ from workbench.scoring.clustering_metrics import (
     SpeakerErrors,
     frame_labels,
 )
-from workbench.scoring.diarization import DiarizationCounts, score
+from workbench.scoring.detection import DetectionCounts
+from workbench.scoring.diarization import DiarizationCounts, count_errors
+from workbench.scoring.references import meant
+from workbench.scoring.slots import Slots
 from workbench.scoring.turns import Turns
 
 
@@ -32,6 +34,8 @@ class ScoreRow:
     clustering: ClusteringMetrics
     purity: float
     coverage: float
+    detection: DetectionCounts = DetectionCounts()
+    identification: DiarizationCounts = DiarizationCounts()  # where only equal names are correct
 
     def to_dict(self) -> dict[str, float | None]:
         """The row of the JSON contract, None instead of NaN."""
@@ -45,6 +49,10 @@ class ScoreRow:
         }
         return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
+    def detection_dict(self) -> dict[str, float | None]:
+        """Speech, overlap and speaker count, and the identification error rate."""
+        return {**self.detection.to_dict(), "identification_error_rate": self.identification.der}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreReport:
@@ -57,6 +65,7 @@ class ScoreReport:
     overall: ScoreRow  # pooled: counts are summed before they are divided
     failed: tuple[tuple[str, str], ...] = ()  # uri and reason
     without_hypothesis: tuple[str, ...] = ()  # scored as missed speech
+    similar: Mapping[str, str] = field(default_factory=dict)  # of these: what is perhaps meant
     left_out: Mapping[str, str] = field(default_factory=dict)  # uri -> why it was not scored
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,6 +76,10 @@ class ScoreReport:
             "convention": self.convention,
             "recordings": {uri: row.to_dict() for uri, row in self.recordings.items()},
             "overall": self.overall.to_dict(),
+            "detection": {
+                "recordings": {uri: row.detection_dict() for uri, row in self.recordings.items()},
+                "overall": self.overall.detection_dict(),
+            },
             "failed": [{"uri": uri, "error": error} for uri, error in self.failed],
             "without_hypothesis": list(self.without_hypothesis),
             "left_out": dict(self.left_out),
@@ -136,6 +149,7 @@ def score_files(
         )
         for uri in chosen
     }
+    unknown = tuple(uri for uri in chosen if uri not in hypotheses)
     return ScoreReport(
         collar=collar,
         skip_overlap=skip_overlap,
@@ -143,7 +157,8 @@ def score_files(
         recordings={uri: table.row() for uri, table in tables.items()},
         overall=_Tables.together(tables.values()).row(),
         failed=tuple(failed),
-        without_hypothesis=tuple(uri for uri in chosen if uri not in hypotheses),
+        without_hypothesis=unknown,
+        similar={uri: meant(uri, hypotheses, "hypothesis") for uri in unknown},
         left_out=left_out,
     )
 
@@ -172,6 +187,8 @@ class _Tables:
     speakers: SpeakerErrors
     contingency: Contingency
     purity: PurityCounts
+    detection: DetectionCounts
+    identification: DiarizationCounts
 
     @classmethod
     def of(
@@ -184,11 +201,14 @@ class _Tables:
     ) -> _Tables:
         ref, hyp = Turns.of(reference), Turns.of(hypothesis)
         labels = frame_labels(ref, hyp, uem)
+        slots = Slots.of(ref, hyp, uem, collar, skip_overlap)
         return cls(
-            counts=score(ref, hyp, uem, collar, skip_overlap),
+            counts=count_errors(slots, slots.pairs),
             speakers=SpeakerErrors.of(labels),
             contingency=Contingency.of(labels),
             purity=PurityCounts.of(ref, hyp),
+            detection=DetectionCounts.of(slots),
+            identification=count_errors(slots, slots.same_name_pairs),
         )
 
     @classmethod
@@ -199,6 +219,8 @@ class _Tables:
             speakers=sum((table.speakers for table in tables), SpeakerErrors()),
             contingency=Contingency.side_by_side([table.contingency for table in tables]),
             purity=sum((table.purity for table in tables), PurityCounts()),
+            detection=sum((table.detection for table in tables), DetectionCounts()),
+            identification=sum((table.identification for table in tables), DiarizationCounts()),
         )
 
     def row(self) -> ScoreRow:
@@ -208,18 +230,15 @@ class _Tables:
             clustering=self.contingency.metrics(),
             purity=self.purity.purity,
             coverage=self.purity.coverage,
+            detection=self.detection,
+            identification=self.identification,
         )
 
 
 def _unknown_reference(uri: str, references: Mapping[str, Annotation]) -> str:
     """Why a hypothesis has no reference, with the name that was perhaps meant."""
     reason = "no reference names this recording; all of its speech was counted as false alarm"
-    meant = [
-        name for name in references if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", uri)
-    ]
-    if meant:
-        reason += f" (the reference has {meant[0]!r}, whose accents are encoded differently)"
-    return reason
+    return reason + meant(uri, references, "reference")
 
 
 def _no_match(first: str, firsts: Iterable[str], second: str, seconds: Iterable[str]) -> str:

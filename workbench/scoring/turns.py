@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
+from workbench.errors import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class Turns:
@@ -29,18 +31,20 @@ class Turns:
     @classmethod
     def of(cls, annotation: Annotation) -> Turns:
         """Every track of `annotation`."""
-        rows = [
-            (segment.start, segment.end, label)
-            for segment, _, label in annotation.itertracks(yield_label=True)
-        ]
+        # not `itertracks`, which sorts the tracks of every segment: that takes longer than scoring
+        tracks = annotation._tracks.items()
+        rows = [(segment.start, segment.end, label) for segment, named in tracks for label in named.values()]
         labels = tuple(sorted({label for _, _, label in rows}, key=str))
         index = {label: number for number, label in enumerate(labels)}
-        return cls(
-            np.array([start for start, _, _ in rows], dtype=np.float64),
-            np.array([end for _, end, _ in rows], dtype=np.float64),
-            np.array([index[label] for _, _, label in rows], dtype=np.intp),
-            labels,
-        )
+        starts = np.array([start for start, _, _ in rows], dtype=np.float64)
+        ends = np.array([end for _, end, _ in rows], dtype=np.float64)
+        # a difference that is NaN or infinite has a time that is
+        if not np.isfinite(ends - starts).all():
+            start, end, label = rows[int(np.flatnonzero(~np.isfinite(ends - starts))[0])]
+            raise InputError(
+                f"a turn of {label!r} goes from {start} to {end}; times must be finite, in seconds"
+            )
+        return cls(starts, ends, np.array([index[label] for _, _, label in rows], dtype=np.intp), labels)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -79,10 +83,12 @@ def activity(
     -------
     active : int array, shape (num_slots, num_groups)
     """
-    changes = np.zeros((len(boundaries), num_groups), dtype=np.int64)
-    np.add.at(changes, (np.searchsorted(boundaries, starts), groups), 1)
-    np.add.at(changes, (np.searchsorted(boundaries, ends), groups), -1)
-    return changes.cumsum(axis=0)[:-1]
+    if len(boundaries) < 2 or not num_groups:
+        return np.zeros((max(len(boundaries) - 1, 0), num_groups), dtype=np.int64)
+    size = len(boundaries) * num_groups
+    begun = np.bincount(np.searchsorted(boundaries, starts) * num_groups + groups, minlength=size)
+    over = np.bincount(np.searchsorted(boundaries, ends) * num_groups + groups, minlength=size)
+    return (begun - over).reshape(-1, num_groups).cumsum(axis=0)[:-1]
 
 
 def covered(boundaries: np.ndarray, regions: np.ndarray) -> np.ndarray:
