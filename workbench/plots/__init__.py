@@ -1,0 +1,1 @@
+"""Tables and arrays in, plotly figures out: one file per subject, one theme for all of them."""
