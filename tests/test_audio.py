@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -10,7 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from workbench.audio import audio_duration, crop_audio, find_recordings, read_audio, read_wav_scp
+from workbench.audio import (
+    audio_duration,
+    check_uri,
+    crop_audio,
+    find_recordings,
+    read_audio,
+    read_wav_scp,
+)
 from workbench.errors import InputError, RecordingError
 
 RATE = 16000
@@ -91,10 +99,45 @@ def test_no_paths_and_unknown_session_ids_are_errors(folder):
         find_recordings([folder], "uuid")
 
 
-def test_a_name_with_a_blank_is_refused_before_any_work(tmp_path, tone):
-    soundfile.write(tmp_path / "my meeting.wav", tone(), RATE)
-    with pytest.raises(InputError, match=r"'my meeting' holds a blank.*wav\.scp"):
-        find_recordings([tmp_path])
+def test_a_name_with_a_blank_fails_alone(tmp_path, tone):
+    for name in ("my meeting", "other"):
+        soundfile.write(tmp_path / f"{name}.wav", tone(), RATE)
+    assert list(find_recordings([tmp_path])) == ["my meeting", "other"]
+    assert check_uri("other") == "other"
+    with pytest.raises(RecordingError, match=r"'my meeting' holds a blank.*wav\.scp"):
+        check_uri("my meeting")
+
+
+@pytest.mark.parametrize("uri", ["a/b", "..", "", "a\\b", "x" * 250, "\udcff"])
+def test_a_name_that_no_file_can_have_fails_alone(uri):
+    with pytest.raises(RecordingError, match="recording id"):
+        check_uri(uri)
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(RecordingError, match=r"a\.wav: is a pipe or a device"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_a_file_name_that_is_not_utf8_is_a_fault_of_that_recording(tmp_path, tone):
+    path = tmp_path / os.fsdecode(b"\xff.wav")
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    (tmp_path / "a.wav").rename(path)
+    with pytest.raises(RecordingError, match="its name is not UTF-8"):
+        read_audio(path)
+
+
+def test_an_mp3_that_was_cut_off_is_recognised_by_its_header(tmp_path, tone):
+    soundfile.write(tmp_path / "a.mp3", tone(seconds=5.0), RATE)
+    content = (tmp_path / "a.mp3").read_bytes()
+    tag = b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)
+    (tmp_path / "tagged.mp3").write_bytes(tag + content)
+    assert len(read_audio(tmp_path / "tagged.mp3")) == len(read_audio(tmp_path / "a.mp3"))
+    for name, whole in (("cut", content), ("tagged_cut", tag + content)):
+        (tmp_path / f"{name}.mp3").write_bytes(whole[: len(whole) - len(content) // 2])
+        with pytest.raises(RecordingError, match="is truncated: it is shorter than its mp3 header says"):
+            read_audio(tmp_path / f"{name}.mp3")
 
 
 def test_wav_scp_paths_may_hold_blanks_and_are_relative_to_the_list(tmp_path):

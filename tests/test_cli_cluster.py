@@ -112,3 +112,14 @@ def test_nothing_to_cluster_is_explained(tmp_path, name, message):
     result = run("cluster", tmp_path / name, "--out", tmp_path / "out", *AHC)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("uri", ["a b", "../a"])
+def test_a_name_that_rttm_or_files_cannot_bear_fails_alone(tmp_path, uri):
+    save_features(tmp_path / "in" / "a.npz", make_features(uri))
+    save_features(tmp_path / "in" / "b.npz", make_features("b"))
+    (tmp_path / "in" / "folder.npz").mkdir()
+    result = run("cluster", tmp_path / "in", "--out", tmp_path / "out", "--json", "-", *AHC)
+    assert result.exit_code == 1, result.stderr
+    assert list(result.json["recordings"]) == ["b"]
+    assert [entry["uri"] for entry in result.json["failed"]] == ["a"]

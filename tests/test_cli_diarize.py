@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hubs import make_reference, make_speech, write_speech
 
 import workbench.pipeline
 from workbench.features import load_features
+from workbench.pipeline import load_hub
 from workbench.rttm import read_rttm
 from workbench.scoring import score
 
@@ -293,3 +295,30 @@ def test_features_of_a_run_hold_what_the_contract_says(diarized):
         assert archive["segmentations"].dtype == archive["embeddings"].dtype == np.float32
         assert archive["chunks"].tolist() == [0.0, 2.0, 0.5]
         assert archive["frames"].tolist() == [0.0, 0.025, 0.02]
+
+
+def test_names_that_rttm_or_files_cannot_bear_fail_alone(tiny_hub, tmp_path):
+    names = ["my meeting", "good", os.fsdecode(b"\xff")]
+    for name in names:
+        write_speech(tmp_path / "in" / "x.wav", 3.0).rename(tmp_path / "in" / f"{name}.wav")
+    result = run("diarize", tmp_path / "in", "--hub", tiny_hub, "--out", tmp_path / "out", "--json", "-")
+    assert result.exit_code == 1, result.stderr
+    assert list(result.json["recordings"]) == ["good"]
+    assert {entry["uri"] for entry in result.json["failed"]} == {"my meeting", os.fsdecode(b"\xff")}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.rttm"]
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_a_hub_needs_no_embedding_model_where_one_is_named(tiny_hub, tmp_path, engine):
+    shutil.copytree(tiny_hub, tmp_path / "hub")
+    shutil.rmtree(tmp_path / "hub" / "embedding")
+    (tmp_path / "hub" / "onnx" / "embedding.onnx").unlink()
+    speech = write_speech(tmp_path / "speech.wav", 5.0)
+    spec = {"torch": f"torch:{tiny_hub}/embedding", "onnx": f"onnx:{tiny_hub}/onnx/embedding.onnx"}[engine]
+    common = ("--engine", engine, "--quiet", "--out")
+    whole = run("diarize", speech, "--hub", tiny_hub, *common, tmp_path / "a")
+    apart = run("diarize", speech, "--hub", tmp_path / "hub", "--embedding", spec, *common, tmp_path / "b")
+    assert (whole.exit_code, apart.exit_code) == (0, 0), apart.stderr
+    assert (tmp_path / "a/speech.rttm").read_text() == (tmp_path / "b/speech.rttm").read_text()
+    runtimes, _ = load_hub(tmp_path / "hub", engine, embedding=spec)
+    assert str(runtimes.embedding) == spec

@@ -8,6 +8,7 @@ import pytest
 from command import run
 from hubs import make_reference, write_speech
 
+import workbench.infer
 from workbench.rttm import read_rttm
 from workbench.scoring import score
 
@@ -107,3 +108,31 @@ def test_whole_recordings_and_a_limit_of_files(model, tmp_path):
     )
     assert (result.exit_code, result.stderr) == (0, "")
     assert sorted(path.name for path in (tmp_path / "out").glob("*.rttm")) == ["a.rttm", "b.rttm"]
+
+
+def test_names_that_rttm_or_files_cannot_bear_fail_alone(model, tmp_path):
+    write_speech(tmp_path / "in" / "my meeting.wav", 3.0)
+    write_speech(tmp_path / "in" / "good.wav", 3.0)
+    result = run("infer", tmp_path / "in", "--onnx", model, "--out", tmp_path / "out", "--json", "-")
+    assert result.exit_code == 1
+    assert list(result.json["recordings"]) == ["good"]
+    (failed,) = result.json["failed"]
+    assert failed["uri"] == "my meeting"
+    assert "holds a blank" in failed["error"]
+
+
+def test_whatever_goes_wrong_with_one_recording_the_others_are_done(model, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_speech(tmp_path / "in" / f"{name}.wav", 3.0)
+    real = workbench.infer.read_audio
+
+    def read(path, sample_rate):
+        if path.stem == "a":
+            raise MemoryError("too long")
+        return real(path, sample_rate)
+
+    monkeypatch.setattr(workbench.infer, "read_audio", read)
+    result = run("infer", tmp_path / "in", "--onnx", model, "--out", tmp_path / "out", "--json", "-")
+    assert result.exit_code == 1
+    assert list(result.json["recordings"]) == ["b"]
+    assert result.json["failed"] == [{"uri": "a", "error": "MemoryError: too long"}]

@@ -12,7 +12,7 @@ import soundfile
 from hubs import make_reference, make_speech, write_speech
 
 import workbench
-from workbench.clustering import AHCParams
+from workbench.clustering import AHCParams, cluster
 from workbench.config import PipelineParams, with_options
 from workbench.errors import InputError, RecordingError
 from workbench.pipeline import Runtimes, diarize, diarize_features, extract_features, load_hub
@@ -286,3 +286,25 @@ def test_a_recording_that_was_not_recorded_fails_alone(loaded, recorded):
             diarize(waveform, replayed, params, uri="other")
         with pytest.raises(RecordingError, match="chunks"):
             diarize(np.tile(waveform, 2), replayed, params, uri="speech")
+
+
+def test_models_and_parameters_may_come_in_pieces(tiny_hub, loaded):
+    runtimes, params = loaded
+    waveform = make_speech(5.0)
+    expected = diarize(waveform, runtimes, params)
+    pieces = {"segmentation": runtimes.segmentation, "embedding": f"torch:{tiny_hub}", "plda": runtimes.plda}
+    assert diarize(waveform, pieces, params) == expected
+    assert diarize(waveform, tiny_hub, params.clustering) == expected
+    with pytest.raises(InputError, match="runtimes must be Runtimes, a mapping .* got list"):
+        diarize(waveform, ["torch:a", "torch:b"], params)
+    with pytest.raises(InputError, match="params must be PipelineParams.* got dict"):
+        diarize(waveform, runtimes, {"Fa": 1})
+
+
+def test_clustering_takes_the_parameters_of_the_pipeline_and_a_plda_folder(tiny_hub, loaded):
+    runtimes, params = loaded
+    features = extract_features(make_speech(5.0), runtimes, params)
+    expected = cluster(features, params.clustering, runtimes.plda)
+    assert np.array_equal(cluster(features, params, tiny_hub / "plda"), expected)
+    with pytest.raises(InputError, match="params must be AHCParams or VBxParams, got dict"):
+        cluster(features, {"ahc_threshold": 0.5})

@@ -6,10 +6,15 @@ none of the heavy libraries.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# ONNX Runtime reports its use to its makers, and warns where HOME cannot be written; it asks this once,
+# when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME_OF = {
     "InputError": "workbench.errors",

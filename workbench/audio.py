@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 import soundfile
 
-from workbench.containers import ends_inside_page, promised_frames
+from workbench.containers import ends_inside_mp3, ends_inside_page, promised_frames
 from workbench.errors import InputError, RecordingError
+from workbench.files import safe_name
 from workbench.textfiles import read_lines, split_fields
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -73,22 +74,32 @@ def _recordings_of(argument: Path, session_id: SessionId) -> Iterator[tuple[str,
         for path in found:
             relative = path.relative_to(argument).with_suffix("")
             uri = "__".join(relative.parts) if session_id == "relative" else path.stem
-            yield _checked_uri(uri, path), path
+            yield uri, path
     elif argument.suffix.lower() == ".scp":
         yield from read_wav_scp(argument).items()
     elif argument.exists() or argument.suffix.lower() in AUDIO_SUFFIXES:
-        yield _checked_uri(argument.stem, argument), argument
+        yield argument.stem, argument
     else:
         raise InputError.at(argument, "does not exist; expected an audio file, a folder or a wav.scp")
 
 
-def _checked_uri(uri: str, path: Path) -> str:
-    """`uri`, unless it holds a blank, which no RTTM can hold: better refused before the work than after."""
+def check_uri(uri: str) -> str:
+    """`uri`, if files and RTTM lines can bear it: better refused before the work than after.
+
+    Raises
+    ------
+    RecordingError
+        If it holds a blank, which no RTTM can hold, or cannot be the name of a file: one such
+        recording among many must not keep the others from being worked on.
+    """
     if any(character.isspace() for character in uri):
-        raise InputError.at(
-            path, f"its name {uri!r} holds a blank, which RTTM cannot; rename it, or name it in a wav.scp"
+        raise RecordingError(
+            f"its name {uri!r} holds a blank, which RTTM cannot; rename the file, or name it in a wav.scp"
         )
-    return uri
+    try:
+        return safe_name(uri)
+    except InputError as error:
+        raise RecordingError(str(error)) from None
 
 
 def _search(folder: Path) -> list[Path]:
@@ -155,8 +166,8 @@ def read_audio(path: str | Path, sample_rate: int = 16000) -> np.ndarray:
     ------
     RecordingError
         If the file is missing, is not audio, holds no samples, is shorter than its header says,
-        or has a sample that is not a finite number. (An mp3 has no header that says: one that
-        was cut off is read as far as it goes.)
+        or has a sample that is not a finite number. (An mp3 without a Xing header does not say:
+        one that was cut off is read as far as it goes.)
     """
     path = Path(path)
     with _opened(path) as audio:
@@ -225,23 +236,30 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """The opened file, after the checks that need no samples."""
     if path.is_dir():
         raise RecordingError(f"{path}: is a folder, not an audio file")
+    if path.exists() and not path.is_file():
+        # opening a pipe that nobody writes into would wait for ever; none can be read twice
+        raise RecordingError(f"{path}: is a pipe or a device; write its content to a file first")
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
             promised = promised_frames(stream, size)
-            cut_off = ends_inside_page(stream, size)
+            in_page, in_mp3 = ends_inside_page(stream, size), ends_inside_mp3(stream, size)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror or error}") from error
     if size == 0:
         raise RecordingError(f"{path}: is empty (0 bytes)")
+    if in_mp3:
+        raise RecordingError(f"{path}: is truncated: it is shorter than its mp3 header says; copy it again")
     try:
         audio = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError) as error:
         raise RecordingError(
             f"{path}: is not readable as audio ({_reason(error)}); expected wav, flac, ogg, opus or mp3"
         ) from error
+    except UnicodeEncodeError:
+        raise RecordingError(f"{os.fspath(path)!r}: its name is not UTF-8; rename the file") from None
     with audio:
-        if cut_off:
+        if in_page:
             raise RecordingError(f"{path}: is truncated: it ends inside an Ogg page; copy it again")
         if promised is not None and audio.frames < promised:
             raise RecordingError(_truncated(path, promised, audio.frames, audio.samplerate))

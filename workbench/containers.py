@@ -13,6 +13,10 @@ _UNKNOWN_SIZES = {0, 0x7FFFFFFF, 0xFFFFFFFF}
 
 _LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes of an Ogg page: header, segment table, segments
 
+_XING_OFFSETS = (13, 21, 36)  # bytes into the frame, by MPEG version and channels
+
+_LARGEST_MP3_FRAME = 2881  # bytes
+
 _STREAMED = range(0x7FFFF000, 0x80000000)  # sox, writing to a pipe, rounds its largest size down
 
 
@@ -53,6 +57,29 @@ def promised_frames(stream: BinaryIO, size: int) -> int | None:
         # chunks are padded to an even length
         stream.seek(length - len(body) + length % 2, 1)
     return None
+
+
+def ends_inside_mp3(stream: BinaryIO, size: int) -> bool:
+    """Whether an mp3 is shorter than its Xing header says; without that header nothing is known."""
+    stream.seek(0)
+    start = stream.read(10)
+    first = 0  # byte of the first frame: behind the tags, if there are any
+    if start[:3] == b"ID3" and len(start) == 10:
+        first = 10 + sum(
+            (byte & 0x7F) << shift for byte, shift in zip(start[6:], (21, 14, 7, 0), strict=True)
+        )
+    stream.seek(first)
+    frame = stream.read(64)
+    if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
+        return False
+    for at in _XING_OFFSETS:
+        if frame[at : at + 4] in (b"Xing", b"Info"):
+            flags, frames_or_bytes, num_bytes = struct.unpack(">III", frame[at + 4 : at + 16])
+            if not flags & 2:
+                return False
+            promised = num_bytes if flags & 1 else frames_or_bytes
+            return size - first < promised - _LARGEST_MP3_FRAME  # some count the header's frame, some do not
+    return False
 
 
 def ends_inside_page(stream: BinaryIO, size: int) -> bool:

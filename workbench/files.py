@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import zipfile
@@ -10,12 +11,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from workbench.errors import InputError, RecordingError
 
 _BLOCK_BYTES = 1 << 20
+_LONGEST_NAME = 240  # bytes; most file systems allow 255, endings such as .labels.npy included
 
 
 @contextmanager
@@ -74,7 +77,8 @@ def safe_name(uri: str) -> str:
     """`uri` itself if it is usable as a file name inside a folder, else an `InputError`.
 
     Refused: an empty uri, `.` and `..`, and any with a path separator or a control
-    character, so that `out / f"{uri}.rttm"` always lies in `out` and on one line.
+    character, so that `out / f"{uri}.rttm"` always lies in `out` and on one line; one that is
+    longer than a file name may be, endings included; and a file name that is not UTF-8.
 
     Examples
     --------
@@ -86,7 +90,29 @@ def safe_name(uri: str) -> str:
             f"recording id {uri!r} cannot name an output file: it must be non-empty, without path "
             "separators or control characters, and not '.' or '..'; rename the recording"
         )
+    try:
+        length = len(uri.encode())
+    except UnicodeEncodeError:
+        raise InputError(f"recording id {uri!r} is not UTF-8; rename the recording") from None
+    if length > _LONGEST_NAME:
+        raise InputError(
+            f"recording id {uri[:40]!r}... has {length} bytes, files can be named after {_LONGEST_NAME} at "
+            "most; rename the recording"
+        )
     return uri
+
+
+def json_bytes(value: Any) -> bytes:
+    r"""`value` as JSON text in UTF-8; a file name that is not UTF-8 is escaped.
+
+    Examples
+    --------
+    >>> json_bytes(["é", os.fsdecode(b"\xff")]).decode()
+    '[\n  "é",\n  "\\udcff"\n]\n'
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Python's escape of a lone surrogate is JSON's, too
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
@@ -118,6 +144,10 @@ def load_arrays(
                 raise ValueError("it is a single array")
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):  # numpy advises to load it unsafely
+            raise failure(
+                f"{os.fspath(path)}: is no .npz, or holds Python objects, which are never loaded"
+            ) from None
         raise failure(f"{os.fspath(path)}: cannot be read as .npz without pickle: {error}") from None
 
 

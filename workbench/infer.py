@@ -7,7 +7,6 @@ what `workbench diarize` adds.
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -16,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.audio import SessionId, find_recordings, read_audio
+from workbench.audio import SessionId, check_uri, find_recordings, read_audio
 from workbench.errors import InputError, RecordingError
-from workbench.files import atomic_write, safe_name
+from workbench.files import atomic_write, json_bytes
 from workbench.linking import active_runs, link_chunks, stitch
 from workbench.rttm_text import Turn, write_rttm_text
 from workbench.runtimes.onnx_runtime import OnnxRuntime
@@ -143,15 +142,20 @@ def run_inference(
     for uri, path in recordings:
         try:
             done.append(_infer_file(uri, path, runtime, geometry, params, out))
+            reason = None
+        except InputError:
+            raise  # the model or the output folder: it would fail for every recording
         except RecordingError as error:
-            failed.append((uri, str(error)))
+            reason = str(error)
+        except Exception as error:  # whatever is wrong with this one must not lose the others
+            reason = f"{type(error).__name__}: {error}"
+        if reason is not None:
+            failed.append((uri, reason))
         if on_recording is not None:
-            on_recording(uri, failed[-1][1] if failed and failed[-1][0] == uri else None)
+            on_recording(uri, reason)
     summary = InferSummary(onnx=str(onnx), params=params, recordings=tuple(done), failed=tuple(failed))
     with atomic_write(out / "summary.json") as temporary:
-        temporary.write_text(
-            json.dumps(summary.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_bytes(json_bytes(summary.to_json()))
     return summary
 
 
@@ -159,7 +163,7 @@ def _infer_file(
     uri: str, path: Path, runtime: OnnxRuntime, geometry: Geometry, params: InferParams, out: Path
 ) -> InferredRecording:
     """Read, segment and write one recording."""
-    target = out / f"{safe_name(uri)}.rttm"
+    target = out / f"{check_uri(uri)}.rttm"
     started = time.perf_counter()
     waveform = read_audio(path, geometry.sample_rate)
     turns = find_turns(waveform, runtime, geometry, params)

@@ -10,22 +10,23 @@ preset.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.audio import read_audio
-from workbench.clustering import PLDA, cluster
+from workbench.clustering import PLDA, ClusteringParams, cluster
 from workbench.config import PipelineParams, read_config
 from workbench.embedding import embed_recording
 from workbench.errors import InputError, RecordingError
+from workbench.hub import local_hub
 from workbench.reconstruction import reconstruct
 from workbench.runtimes import Runtime, load_runtime
 from workbench.segmentation import Chunking, segment_recording, segmentation_geometry
-from workbench.types import Features
+from workbench.types import Features, Kind
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation
@@ -37,6 +38,8 @@ Hook = Callable[[str, int, int], None]
 
 ENGINES = ("torch", "onnx")
 
+_OUTPUTS = {"segmentation": "powerset", "embedding": "embedding"}  # what the exports of a hub end in
+
 
 @dataclass(frozen=True, kw_only=True)
 class Runtimes:
@@ -47,18 +50,37 @@ class Runtimes:
     plda: PLDA | None = None
 
     @classmethod
-    def load(cls, segmentation: str, embedding: str, plda: str | os.PathLike[str] | None = None) -> Runtimes:
-        """From runtime strings (``torch:PATH``, ``onnx:FILE``, ...) and a PLDA folder."""
+    def load(
+        cls,
+        segmentation: str | Runtime,
+        embedding: str | Runtime,
+        plda: str | os.PathLike[str] | PLDA | None = None,
+    ) -> Runtimes:
+        """From runtime strings (``torch:PATH``, ``onnx:FILE``, ...) and a PLDA folder.
+
+        What is loaded already is taken as it is.
+        """
         return cls(
-            segmentation=load_runtime(segmentation, kind="segmentation"),
-            embedding=load_runtime(embedding, kind="embedding"),
-            plda=None if plda is None else PLDA.load(plda),
+            segmentation=_loaded(segmentation, "segmentation"),
+            embedding=_loaded(embedding, "embedding"),
+            plda=PLDA.load(plda) if isinstance(plda, str | os.PathLike) else plda,
         )
 
 
-def hub_specs(path: str | os.PathLike[str], engine: str = "torch") -> dict[str, str]:
-    """Runtime strings `segmentation` and `embedding` of a hub-layout folder, and its `plda` folder if any."""
-    hub = Path(path)
+def _loaded(runtime: str | Runtime, kind: Kind) -> Runtime:
+    """The runtime itself, or the one that a string names."""
+    return load_runtime(runtime, kind=kind) if isinstance(runtime, str) else runtime
+
+
+def hub_specs(
+    path: str | os.PathLike[str], engine: str = "torch", elsewhere: Collection[str] = ()
+) -> dict[str, str]:
+    """Runtime strings `segmentation` and `embedding` of a hub-layout folder, and its `plda` folder if any.
+
+    The models named in `elsewhere` come from another place, so the folder need not have them:
+    published DiariZen models bring no embedding model.
+    """
+    hub = local_hub(Path(path))
     if engine not in ENGINES:
         raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if not hub.is_dir():
@@ -67,10 +89,10 @@ def hub_specs(path: str | os.PathLike[str], engine: str = "torch") -> dict[str, 
         raise InputError.at(
             hub, "holds no config.toml, so it is no hub-layout folder; name its models singly instead"
         )
-    specs = {"segmentation": f"torch:{hub}", "embedding": f"torch:{hub}"}
+    specs = {kind: f"torch:{hub}" for kind in _OUTPUTS if kind not in elsewhere}
     if engine == "onnx":
-        for kind, output in (("segmentation", "powerset"), ("embedding", "embedding")):
-            file = hub / "onnx" / f"{kind}.onnx"
+        for kind in specs:
+            output, file = _OUTPUTS[kind], hub / "onnx" / f"{kind}.onnx"
             if not file.is_file():
                 raise InputError.at(
                     file,
@@ -78,29 +100,46 @@ def hub_specs(path: str | os.PathLike[str], engine: str = "torch") -> dict[str, 
                     f"torch:{hub} --output {output} --out {file}`, or use --engine torch",
                 )
             specs[kind] = f"onnx:{file}"
-    if (hub / "plda").is_dir():
+    if (hub / "plda").is_dir() and "plda" not in elsewhere:
         specs["plda"] = str(hub / "plda")
     return specs
 
 
-def load_hub(path: str | os.PathLike[str], engine: str = "torch") -> tuple[Runtimes, PipelineParams]:
+def load_hub(
+    path: str | os.PathLike[str], engine: str = "torch", *, embedding: str | Runtime | None = None
+) -> tuple[Runtimes, PipelineParams]:
     """Models and parameters of a hub-layout folder.
 
     Parameters
     ----------
     path : folder with config.toml, pytorch_model.bin, an embedding model and, for VBx, plda/
+        Or its Hugging Face id.
     engine : {"torch", "onnx"}
         What runs the models; "onnx" takes ``onnx/segmentation.onnx`` and ``onnx/embedding.onnx``.
+    embedding : the embedding model, where it lies elsewhere, as with published DiariZen models
     """
-    specs = hub_specs(path, engine)
-    params = read_config(Path(path) / "config.toml")
-    return Runtimes.load(**specs), params
+    given: dict[str, Any] = {} if embedding is None else {"embedding": embedding}
+    hub = local_hub(Path(path))
+    specs = hub_specs(hub, engine, elsewhere=given)
+    params = read_config(hub / "config.toml")
+    return Runtimes.load(**specs, **given), params
 
 
 def as_runtimes(
-    runtimes: Runtimes | Mapping[str, str] | str | os.PathLike[str], params: PipelineParams | None = None
+    runtimes: Runtimes | Mapping[str, Any] | str | os.PathLike[str],
+    params: PipelineParams | ClusteringParams | None = None,
 ) -> tuple[Runtimes, PipelineParams]:
-    """Loaded runtimes and parameters from whatever names them; a hub folder brings parameters of its own."""
+    """Loaded runtimes and parameters from whatever names them; a hub folder brings parameters of its own.
+
+    Parameters of a clustering alone replace that part of what would hold without them.
+    """
+    if isinstance(params, ClusteringParams):
+        loaded, own = as_runtimes(runtimes)
+        return loaded, replace(own, clustering=params)
+    if params is not None and not isinstance(params, PipelineParams):
+        raise InputError(
+            f"params must be PipelineParams, AHCParams or VBxParams, got {type(params).__name__}"
+        )
     if isinstance(runtimes, Runtimes):
         return runtimes, params or PipelineParams()
     if isinstance(runtimes, Mapping):
@@ -111,14 +150,19 @@ def as_runtimes(
         if missing := {"segmentation", "embedding"} - set(runtimes):
             raise InputError(f"runtimes lacks {sorted(missing)}; give a runtime string for each")
         return Runtimes.load(**runtimes), params or PipelineParams()
+    if not isinstance(runtimes, str | os.PathLike):
+        raise InputError(
+            "runtimes must be Runtimes, a mapping with segmentation, embedding and plda, or a hub folder, "
+            f"got {type(runtimes).__name__}"
+        )
     loaded, own = load_hub(runtimes)
     return loaded, params or own
 
 
 def diarize(
     audio: str | os.PathLike[str] | np.ndarray,
-    runtimes: Runtimes | Mapping[str, str] | str | os.PathLike[str],
-    params: PipelineParams | None = None,
+    runtimes: Runtimes | Mapping[str, Any] | str | os.PathLike[str],
+    params: PipelineParams | ClusteringParams | None = None,
     *,
     uri: str | None = None,
     sample_rate: int = SAMPLE_RATE,
@@ -130,7 +174,8 @@ def diarize(
     ----------
     audio : path, or float array of shape (num_samples,) in [-1, 1)
     runtimes : `Runtimes`, a mapping of runtime strings (segmentation, embedding, plda), or a hub folder
-    params : `PipelineParams`, optional
+        What a mapping holds may be loaded already.
+    params : `PipelineParams`, or `AHCParams` or `VBxParams` alone, optional
         By default the hub folder's own, else DiariZen's.
     uri : name of the recording; by default the file name without extension, or "waveform"
     sample_rate : of an array, in Hz; must be 16000
@@ -148,8 +193,8 @@ def diarize(
 
 def extract_features(
     audio: str | os.PathLike[str] | np.ndarray,
-    runtimes: Runtimes | Mapping[str, str] | str | os.PathLike[str],
-    params: PipelineParams | None = None,
+    runtimes: Runtimes | Mapping[str, Any] | str | os.PathLike[str],
+    params: PipelineParams | ClusteringParams | None = None,
     *,
     uri: str | None = None,
     sample_rate: int = SAMPLE_RATE,

@@ -53,9 +53,10 @@ def cluster(
     """
     import numpy as np
 
+    from workbench.audio import check_uri
     from workbench.clustering import PLDA, mark_inactive, run_clustering
     from workbench.features import load_features
-    from workbench.files import atomic_write, safe_name
+    from workbench.files import atomic_write
     from workbench.pipeline import describe
     from workbench.reconstruction import reconstruct
     from workbench.rttm import write_rttm
@@ -92,7 +93,7 @@ def cluster(
                 raise InputError.at(
                     files[name], "holds one embedding per segment; chunk-wise features are needed"
                 )
-            uri = safe_name(loaded.uri)
+            uri = check_uri(loaded.uri)
             if uri in rows:
                 raise InputError.at(files[name], f"recording {uri!r} is also in {rows[uri]['features']}")
             result = run_clustering(loaded, params.clustering, model)
@@ -114,7 +115,8 @@ def find_features(paths: list[Path]) -> dict[str, Path]:
     """Features files by file name without extension; folders are searched, but not below."""
     files: dict[str, Path] = {}
     for argument in paths:
-        found = sorted(argument.glob("*.npz")) if argument.is_dir() else [argument]
+        inside = (path for path in argument.glob("*.npz") if not path.is_dir())
+        found = sorted(inside) if argument.is_dir() else [argument]
         if not found:
             raise InputError.at(argument, "the folder holds no features file (*.npz)")
         for file in found:

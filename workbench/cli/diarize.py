@@ -10,7 +10,7 @@ import typer
 
 from workbench.cli import options as o
 from workbench.cli.output import Progress, check_outputs, finish, plural, print_json, work_through
-from workbench.errors import InputError, RecordingError
+from workbench.errors import InputError
 
 SHARES = {"segmentation": (0.0, 0.4), "embedding": (0.4, 0.6)}
 """Start and length of a stage within the work on one recording, for the progress bar."""
@@ -62,9 +62,8 @@ def diarize(
     Parameters come from --config, else from the hub folder, else they are DiariZen's; a preset replaces them,
     and a single option wins over all. The first channel is used, resampled to 16 kHz.
     """
-    from workbench.audio import audio_duration, find_recordings
+    from workbench.audio import audio_duration, check_uri, find_recordings
     from workbench.features import save_features
-    from workbench.files import safe_name
     from workbench.pipeline import Runtimes, describe, diarize_features, extract_features
     from workbench.rttm import write_rttm
 
@@ -90,8 +89,6 @@ def diarize(
         num_speakers=num_speakers,
     )
     recordings = find_recordings(audio, session_id.value)
-    for uri in recordings:
-        safe_name(uri)
     check_outputs(folders=[out, features_dir], files=[json])
     runtimes = Runtimes.load(**specs)
     o.check_plda(params, runtimes.plda)
@@ -103,6 +100,7 @@ def diarize(
 
         def work(uri: str) -> None:
             """Diarize one recording and write its files."""
+            check_uri(uri)
             began, counted = perf_counter(), 0.0
 
             def hook(stage: str, done: int, total: int) -> None:
@@ -155,13 +153,14 @@ def model_specs(
         raise InputError(
             "--engine chooses what runs the models of --hub; name the hub folder, or leave it out"
         )
-    specs = {} if hub is None else hub_specs(hub, (engine or o.Engine.torch).value)
-    given = {
+    options = {
         "segmentation": segmentation,
         "embedding": embedding,
         "plda": None if plda is None else str(plda),
     }
-    specs |= {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    specs = {} if hub is None else hub_specs(hub, (engine or o.Engine.torch).value, elsewhere=given)
+    specs |= given
     missing = [f"--{name}" for name in ("segmentation", "embedding") if name not in specs]
     if missing:
         raise typer.BadParameter(f"give --hub DIR, or both models: {' and '.join(missing)} is missing")
@@ -172,5 +171,5 @@ def duration_or_zero(path: Path, audio_duration: Any) -> float:
     """Duration (s) for the progress bar; a broken recording reports its own fault when it is read."""
     try:
         return float(audio_duration(path))
-    except (RecordingError, InputError):
+    except Exception:  # whatever is wrong with it
         return 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -60,6 +61,7 @@ Audio = Annotated[
     typer.Argument(
         metavar="AUDIO",
         show_default=False,
+        readable=False,  # one file that may not be read fails alone, when it is read
         help="Audio files, folders (searched recursively for wav, flac, ogg, opus, mp3) or a Kaldi wav.scp.",
     ),
 ]
@@ -115,7 +117,7 @@ Hub = Annotated[
     typer.Option(
         "--hub",
         metavar="DIR",
-        help="Hub-layout folder: config.toml, models, PLDA and parameters in one.",
+        help="Hub-layout folder, or its Hugging Face id: config.toml, models, PLDA and parameters in one.",
         rich_help_panel=MODELS,
     ),
 ]
@@ -257,8 +259,9 @@ def pipeline_params(
 ) -> PipelineParams:
     """Parameters of the pipeline: --config or the hub's, then the preset, then single options."""
     from workbench.config import PipelineParams, read_config, with_options, with_preset
+    from workbench.hub import local_hub
 
-    source = config if config is not None or hub is None else hub / "config.toml"
+    source = config if config is not None or hub is None else local_hub(hub) / "config.toml"
     params = PipelineParams() if source is None else read_config(source)
     params = with_preset(params, None if preset is None else preset.value)
     params = with_options(params, None if clustering is None else clustering.value, **options)
@@ -272,6 +275,17 @@ def pipeline_params(
             fg="yellow",
         )
     return params
+
+
+def with_option(runtime: str, name: str, value: str) -> str:
+    """A runtime string with one more option.
+
+    Examples
+    --------
+    >>> with_option("torch:exp@best?threads=1", "config", "config__2026.toml")
+    'torch:exp@best?threads=1&config=config__2026.toml'
+    """
+    return f"{runtime}{'&' if '?' in runtime else '?'}{name}={quote(value, safe='/')}"
 
 
 def check_plda(params: PipelineParams, plda: PLDA | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from typing import Any
 import typer
 
 from workbench.errors import InputError, RecordingError
-from workbench.files import atomic_write
+from workbench.files import atomic_write, json_bytes
 
 
 class Progress:
@@ -112,12 +111,12 @@ def print_json(target: Path | None, report: dict[str, Any]) -> None:
     """Write `report` to the file `target`, or to standard output if that is `-`; None: nowhere."""
     if target is None:
         return
-    text = json.dumps(finite(report), indent=2, ensure_ascii=False, allow_nan=False)
+    content = json_bytes(finite(report))
     if str(target) == "-":
-        typer.echo(text)
+        typer.echo(content, nl=False)  # bytes: JSON is UTF-8, whatever the terminal is
         return
     with atomic_write(target) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def finite(value: Any) -> Any:

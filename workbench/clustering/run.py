@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass, field
 
@@ -90,15 +91,17 @@ class TrainingSet:
 
 
 def cluster(
-    features: Features | SegmentFeatures, params: ClusteringParams, plda: PLDA | None = None
+    features: Features | SegmentFeatures,
+    params: ClusteringParams,
+    plda: PLDA | str | os.PathLike[str] | None = None,
 ) -> np.ndarray:
     """Cluster of every local speaker, as the original implementation returns it.
 
     Parameters
     ----------
     features : segmentations and embeddings of one recording
-    params : `AHCParams` or `VBxParams`
-    plda : needed by VBx
+    params : `AHCParams` or `VBxParams`, or `PipelineParams`, which hold one of them
+    plda : model or its folder, needed by VBx
 
     Returns
     -------
@@ -112,7 +115,7 @@ def cluster(
 def run_clustering(
     features: Features | SegmentFeatures,
     params: ClusteringParams,
-    plda: PLDA | None = None,
+    plda: PLDA | str | os.PathLike[str] | None = None,
     training: TrainingSet | None = None,
 ) -> ClusteringResult:
     """`cluster` with everything it found on the way.
@@ -126,6 +129,11 @@ def run_clustering(
             f"{features.uri}: has one embedding per segment; this clustering needs segmentations and an "
             "embedding per chunk and local speaker, as `workbench diarize --features-dir` writes them"
         )
+    params = getattr(params, "clustering", params)  # those of a whole pipeline, from further up
+    if not isinstance(params, ClusteringParams):
+        raise InputError(f"params must be AHCParams or VBxParams, got {type(params).__name__}")
+    if isinstance(plda, str | os.PathLike):
+        plda = PLDA.load(plda)
     if training is None:
         training = TrainingSet(features, params.convention)
     elif training.convention != params.convention:
