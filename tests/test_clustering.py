@@ -353,7 +353,7 @@ def test_plda_features_have_unit_within_speaker_covariance(plda_folder, rng):
         ("xvec_transform", {"lda": np.zeros(3)}, "lda must hold numbers in 2"),
         ("xvec_transform", {"mean1": np.zeros(3)}, r"mean1 has shape \(3,\), expected \(16,\)"),
         ("xvec_transform", {"mean2": np.array(["a"] * NUM_LDA)}, "mean2 must hold numbers"),
-        ("xvec_transform", {"mean2": np.array([None] * NUM_LDA)}, "without pickle"),
+        ("xvec_transform", {"mean2": np.array([None] * NUM_LDA)}, "Python objects"),
     ],
 )
 def test_a_broken_plda_names_file_and_key(plda_folder, file, change, message):
