@@ -1,7 +1,8 @@
 """From what training or a download left on disk to a network with its weights.
 
-Read are DiariZen experiment directories and hub-layout folders, speaker embedding models in
-pyannote's form (a file, or a folder with one), and WeSpeaker model directories.
+Read are DiariZen experiment directories and hub-layout folders, segmentation and speaker embedding
+models in pyannote's form (a file, or a folder with one), and WeSpeaker model directories; local ones,
+or by their Hugging Face id.
 """
 
 from __future__ import annotations
@@ -11,18 +12,37 @@ from pathlib import Path
 
 from torch import nn
 
-from workbench.checkpoints.embedding import is_prefix_form, load_prefix_form, load_wespeaker
-from workbench.checkpoints.experiment import WEIGHTS, ExperimentDir
-from workbench.checkpoints.segmentation import read_config
-from workbench.checkpoints.weights import average, load_strictly, read_state_dict
+from workbench.checkpoints.ecapa import is_ecapa
+from workbench.checkpoints.embedding import (
+    is_bare_resnet,
+    is_prefix_form,
+    load_prefix_form,
+    load_wespeaker,
+    load_wespeaker_weights,
+)
+from workbench.checkpoints.experiment import ExperimentDir
+from workbench.checkpoints.pyannote import is_pyannet, load_pyannet
+from workbench.checkpoints.segmentation import make_geometry, read_config
+from workbench.checkpoints.weights import (
+    WEIGHT_FILES,
+    WEIGHTS,
+    as_state_dict,
+    average,
+    find_weights,
+    load_strictly,
+    read_checkpoint,
+    read_state_dict,
+)
 from workbench.errors import InputError, wrong_kind
 from workbench.files import file_digest
+from workbench.hub import local_copy
 from workbench.models.speaker_encoder import SpeakerEncoder
 from workbench.types import Geometry, Kind
 
 __all__ = ["ExperimentDir", "LoadedModel", "is_prefix_form", "load_model"]
 
 DEFAULT_CHECKPOINT = "best"
+_WESPEAKER_WEIGHTS = ("avg_model.pt", "avg_model.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,36 +61,43 @@ class LoadedModel:
         return "+".join(file_digest(path) for path in self.files)
 
 
-def load_model(path: Path, checkpoint: str | None = None, kind: Kind | None = None) -> LoadedModel:
+def load_model(
+    path: Path, checkpoint: str | None = None, kind: Kind | None = None, config: str | None = None
+) -> LoadedModel:
     """The network that stands at `path`.
 
     Parameters
     ----------
     path : experiment directory, hub-layout folder, pyannote or WeSpeaker model directory or file
+        Or, where no such path exists, the id of a model on huggingface.co, such as
+        `BUT-FIT/diarizen-wavlm-base-s80-md`, which is downloaded once.
     checkpoint : str, optional
         `best` (default), `epoch_0010` or `avg:N`, of an experiment directory only.
     kind : {"segmentation", "embedding"}, optional
         Which model is needed: chooses between the two of a hub-layout folder, where the
         segmentation model is the default; a model of the other kind is an `InputError`.
+    config : str, optional
+        Which training TOML of an experiment directory counts; the newest by default.
     """
-    if not path.exists():
-        raise InputError.at(path, "no such file or folder")
+    path = local_copy(path)
     if is_experiment(path):
         _refuse_other_kind(path, "segmentation", kind)
-        return _load_experiment(ExperimentDir(path), checkpoint or DEFAULT_CHECKPOINT)
-    if checkpoint is not None:
-        raise InputError.at(
-            path,
-            f"has one set of weights, so @{checkpoint} means nothing here; only experiment directories have "
-            "checkpoints",
+        experiment = ExperimentDir(path)
+        return _load_segmentation(
+            experiment.choose_config(config), experiment.weights(checkpoint or DEFAULT_CHECKPOINT)
         )
+    for option, value in (("@", checkpoint), ("config=", config)):
+        if value is not None:
+            raise InputError.at(
+                path,
+                f"has one set of weights, so {option}{value} means nothing here; only experiment directories "
+                "have checkpoints and several configs",
+            )
     if is_hub(path):
         if kind == "embedding":
-            return _load_embedding(_embedding_of_hub(path))
-        return _load_segmentation(path / "config.toml", [path / WEIGHTS])
-    model = _load_embedding(path)
-    _refuse_other_kind(path, "embedding", kind)
-    return model
+            return _load_single(_embedding_of_hub(path), "embedding")
+        return _load_segmentation(path / "config.toml", [find_weights(path) or path / WEIGHTS])
+    return _load_single(path, kind)
 
 
 def is_experiment(path: Path) -> bool:
@@ -83,17 +110,14 @@ def is_hub(path: Path) -> bool:
     return (path / "config.toml").is_file()
 
 
-def _load_experiment(experiment: ExperimentDir, checkpoint: str) -> LoadedModel:
-    return _load_segmentation(experiment.config, experiment.weights(checkpoint))
-
-
 def _load_segmentation(config_path: Path, files: list[Path]) -> LoadedModel:
     """A segmentation network; every file is loaded strictly before any are averaged."""
-    config = read_config(config_path)
+    config = read_config(config_path, files[0])
     network = config.build()
     states = []
     for file in files:
-        load_strictly(network, config.complete(read_state_dict(file), network), file, config_path)
+        state = config.complete(read_state_dict(file), network, file)
+        load_strictly(network, state, file, config_path)
         states.append({key: value.clone() for key, value in network.state_dict().items()})
     network.load_state_dict(average(states))
     return LoadedModel(
@@ -105,19 +129,47 @@ def _load_segmentation(config_path: Path, files: list[Path]) -> LoadedModel:
     )
 
 
-def _load_embedding(path: Path) -> LoadedModel:
-    """A speaker embedding network from a file or a folder."""
-    if path.is_dir() and (path / "config.yaml").is_file() and not (path / WEIGHTS).is_file():
-        return _embedding_model(load_wespeaker(path), path / "avg_model.pt", path / "config.yaml")
-    file = path / WEIGHTS if path.is_dir() else path
-    if not file.is_file():
+def _load_single(path: Path, kind: Kind | None) -> LoadedModel:
+    """A pyannote or WeSpeaker model, from a file or a folder."""
+    if path.is_dir():
+        file, beside = find_weights(path), path
+        if file is None and (path / "config.yaml").is_file():
+            file = find_weights(path, _WESPEAKER_WEIGHTS) or path / _WESPEAKER_WEIGHTS[0]
+    else:
+        file, beside = path, path.parent
+    if file is None:
         raise InputError.at(
             path,
             "is no model this program knows: expected a DiariZen experiment directory (config__*.toml and "
-            f"checkpoints/), a hub-layout folder (config.toml and {WEIGHTS}), a pyannote embedding model "
-            f"({WEIGHTS}) or a WeSpeaker one (config.yaml and avg_model.pt)",
+            f"checkpoints/), a hub-layout folder (config.toml and {' or '.join(WEIGHT_FILES)}), a pyannote "
+            f"model ({WEIGHTS}) or a WeSpeaker one (config.yaml and avg_model.pt)",
         )
-    return _embedding_model(load_prefix_form(file), file, None)
+    config = beside / "config.yaml"
+    if file.name in _WESPEAKER_WEIGHTS and config.is_file():
+        _refuse_other_kind(path, "embedding", kind)
+        return _embedding_model(load_wespeaker(beside, file), file, config)
+    content = read_checkpoint(file)
+    state = as_state_dict(content, file)
+    if is_pyannet(state):
+        _refuse_other_kind(path, "segmentation", kind)
+        network = load_pyannet(content, state, file)
+        geometry = make_geometry(network, network.dims, network.dims.chunk_size)
+        return LoadedModel(kind="segmentation", network=network, geometry=geometry, files=(file,))
+    if is_prefix_form(state):
+        model = _embedding_model(load_prefix_form(content, state, file), file, None)
+    elif is_bare_resnet(state) or is_ecapa(state):
+        model = _embedding_model(load_wespeaker_weights(state, file), file, None)
+    else:
+        raise InputError.at(
+            file,
+            "is neither a segmentation model in pyannote's form (no key starts with 'sincnet.') nor a "
+            "speaker embedding model (no key starts with 'resnet.', and none is WeSpeaker's); the first key "
+            f"is {next(iter(state))!r}. A DiariZen checkpoint is named by its experiment directory, such as "
+            "torch:EXPERIMENT@epoch_0010; a WeSpeaker model by its directory with config.yaml and "
+            "avg_model.pt",
+        )
+    _refuse_other_kind(path, "embedding", kind)
+    return model
 
 
 def _embedding_model(network: SpeakerEncoder, file: Path, config: Path | None) -> LoadedModel:
@@ -131,7 +183,8 @@ def _embedding_of_hub(hub: Path) -> Path:
         raise InputError.at(
             folder,
             "no such folder, so this hub-layout folder holds no speaker embedding model. Published DiariZen "
-            "models never do: they use pyannote/wespeaker-voxceleb-resnet34-LM; download its "
+            "models never do: they use pyannote/wespeaker-voxceleb-resnet34-LM; give --embedding "
+            "torch:pyannote/wespeaker-voxceleb-resnet34-LM, which downloads it, or download its "
             f"pytorch_model.bin and give it as --embedding torch:FILE, or put it at {folder / WEIGHTS}",
         )
     return folder

@@ -9,17 +9,19 @@ from typing import Any
 
 import yaml
 
-from workbench.checkpoints.weights import (
-    StateDict,
-    as_state_dict,
-    load_strictly,
-    read_checkpoint,
-    read_state_dict,
+from workbench.checkpoints.ecapa import (
+    ECAPA_NAMES,
+    check_arguments,
+    ecapa_dims,
+    is_ecapa,
+    load_ecapa,
+    named_arguments,
 )
+from workbench.checkpoints.weights import StateDict, load_strictly, read_state_dict
 from workbench.errors import InputError, nearest
 from workbench.fbank import KaldiFbankDims
 from workbench.models.resnet import ResNetDims
-from workbench.models.speaker_encoder import SpeakerEncoder
+from workbench.models.speaker_encoder import ResNetEncoder, SpeakerEncoder
 
 PREFIX = "resnet."
 _WESPEAKER_EPSILON = 1e-7  # in WeSpeaker's statistics pooling; pyannote's has none
@@ -39,66 +41,78 @@ def is_prefix_form(state: StateDict) -> bool:
     return any(key.startswith(PREFIX) for key in state)
 
 
-def load_prefix_form(path: Path) -> SpeakerEncoder:
+def is_bare_resnet(state: StateDict) -> bool:
+    """Whether these are the weights of a WeSpeaker ResNet, keys without a prefix."""
+    return "layer1.0.conv1.weight" in state
+
+
+def load_prefix_form(content: Any, state: StateDict, path: Path) -> SpeakerEncoder:
     """pyannote's form: every key behind `resnet.`, settings of the front end among the hyper-parameters."""
-    content = read_checkpoint(path)
-    state = as_state_dict(content, path)
-    if not is_prefix_form(state):
-        raise InputError.at(
-            path,
-            f"is not a speaker embedding model in pyannote's form: no key starts with {PREFIX!r}, the first "
-            f"is {next(iter(state))!r}. A DiariZen checkpoint is named by its experiment directory, such as "
-            "torch:EXPERIMENT@epoch_0010; a WeSpeaker model by its directory with config.yaml and "
-            "avg_model.pt",
-        )
     parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
-    dims, front_end = dims_of_state(state, path), _front_end(parameters or {}, path)
+    dims = dims_of_state(state, path)
+    front_end = _front_end(parameters if isinstance(parameters, dict) else {}, path)
     if dims.num_mels != front_end.num_mel_bins:
         raise InputError.at(
             path,
             f"hyper_parameters.num_mel_bins is {front_end.num_mel_bins}, but the weights are for "
             f"{dims.num_mels}",
         )
-    network = SpeakerEncoder(dims, front_end)
+    network = ResNetEncoder(dims, front_end)
     load_strictly(network, state, path, "its own tensor shapes")
     return network.eval()
 
 
-def load_wespeaker(folder: Path) -> SpeakerEncoder:
-    """WeSpeaker's form: `config.yaml` and `avg_model.pt`, whose training head is left out."""
-    config_path, weights = folder / "config.yaml", folder / "avg_model.pt"
+def load_wespeaker_weights(state: StateDict, path: Path) -> SpeakerEncoder:
+    """A WeSpeaker weight file without its `config.yaml`: everything follows from the shapes."""
+    state = _without_head(state)
+    if is_ecapa(state):
+        return load_ecapa(state, path, "its own tensor shapes")
+    return _load_resnet(state, path, dims_of_state(_prefixed(state), path, _WESPEAKER_EPSILON), path)
+
+
+def load_wespeaker(folder: Path, weights: Path) -> SpeakerEncoder:
+    """WeSpeaker's form: `config.yaml` and weights, whose training head is left out."""
+    config_path = folder / "config.yaml"
     config = _read_yaml(config_path)
     name = config.get("model")
-    if not isinstance(name, str) or name not in _RESNETS:
-        raise InputError.at(config_path, f"unknown model {name!r}; known are {', '.join(_RESNETS)}")
+    if not isinstance(name, str) or name not in _RESNETS.keys() | ECAPA_NAMES:
+        known = (*_RESNETS, *sorted(ECAPA_NAMES))
+        raise InputError.at(
+            config_path, f"unknown model {name!r}{nearest(str(name), known)}; known are {', '.join(known)}"
+        )
     arguments, dataset = (_section(config, name, config_path) for name in ("model_args", "dataset_args"))
-    pooling = arguments.get("pooling_func", "TSTP")
-    if pooling != "TSTP":
-        raise InputError.at(config_path, f"model_args.pooling_func must be TSTP, found {pooling!r}")
+    pooling, needed = arguments.get("pooling_func"), "ASTP" if name in ECAPA_NAMES else "TSTP"
+    if pooling not in (None, needed):
+        raise InputError.at(config_path, f"model_args.pooling_func must be {needed}, found {pooling!r}")
     frontend = dataset.get("frontend", "fbank")
     if frontend != "fbank":
         raise InputError.at(config_path, f"dataset_args.frontend must be fbank, found {frontend!r}")
-    state = {
-        PREFIX + key: value
-        for key, value in read_state_dict(weights).items()
-        if not key.startswith("projection.")  # the classifier of training
-    }
-    dims = dims_of_state(state, weights, _WESPEAKER_EPSILON)
-    for key, found in (
-        ("embed_dim", dims.embedding),
-        ("feat_dim", dims.num_mels),
-        ("two_emb_layer", dims.two_emb_layer),
-    ):
-        if key in arguments and arguments[key] != found:
-            raise InputError.at(
-                config_path,
-                f"model_args.{key} is {arguments[key]!r}, but the weights in {weights.name} have {found!r}",
-            )
+    state = _without_head(read_state_dict(weights))
+    if name in ECAPA_NAMES:
+        dims = ecapa_dims(state, weights)
+        check_arguments(arguments | named_arguments(name), dims, weights, config_path)
+        return load_ecapa(state, weights, config_path)
+    found = dims_of_state(_prefixed(state), weights, _WESPEAKER_EPSILON)
+    check_arguments(arguments, found, weights, config_path)
     num_blocks, bottleneck = _RESNETS[name]
-    dims = replace(dims, num_blocks=num_blocks, bottleneck=bottleneck)
-    network = SpeakerEncoder(dims, KaldiFbankDims(num_mel_bins=dims.num_mels))
-    load_strictly(network, state, weights, config_path)
+    return _load_resnet(
+        state, weights, replace(found, num_blocks=num_blocks, bottleneck=bottleneck), config_path
+    )
+
+
+def _load_resnet(state: StateDict, weights: Path, dims: ResNetDims, config: Path) -> SpeakerEncoder:
+    network = ResNetEncoder(dims, KaldiFbankDims(num_mel_bins=dims.num_mels))
+    load_strictly(network, _prefixed(state), weights, config)
     return network.eval()
+
+
+def _prefixed(state: StateDict) -> StateDict:
+    return {PREFIX + key: value for key, value in state.items()}
+
+
+def _without_head(state: StateDict) -> StateDict:
+    """`state` without the classifier of training."""
+    return {key: value for key, value in state.items() if not key.startswith("projection.")}
 
 
 def dims_of_state(state: StateDict, path: Path, epsilon: float = 0.0) -> ResNetDims:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from workbench.checkpoints.weights import WEIGHT_FILES, WEIGHTS, find_weights
 from workbench.errors import InputError, nearest
 
-WEIGHTS = "pytorch_model.bin"
+__all__ = ["SUMMARY", "WEIGHTS", "EpochScore", "ExperimentDir", "Metric", "Rule"]
+
 SUMMARY = "val_metric_summary.lst"
 
 Rule = Literal["best", "prev", "center"]
@@ -44,6 +46,19 @@ class ExperimentDir:
             )
         return configs[-1]
 
+    def choose_config(self, name: str | None) -> Path:
+        """The newest training TOML, or the one of that name in this folder, or of that path."""
+        if name is None:
+            return self.config
+        for path in (self.path / name, Path(name)):
+            if path.is_file():
+                return path
+        known = sorted(path.name for path in self.path.glob("*.toml"))
+        raise InputError.at(
+            self.path,
+            f"no config {name!r}{nearest(name, known)}; there are {', '.join(known) or 'none'}",
+        )
+
     def weights(self, checkpoint: str) -> list[Path]:
         """Weight files of a checkpoint: one for `best` and `epoch_0010`, N of them for `avg:N`.
 
@@ -61,16 +76,23 @@ class ExperimentDir:
         return [self._weight_file(name, checkpoint) for name in names]
 
     def _weight_file(self, name: str, checkpoint: str) -> Path:
-        file = self.path / "checkpoints" / name / WEIGHTS
-        if Path(name).name != name or not file.is_file():
-            known = sorted(path.parent.name for path in self.path.glob(f"checkpoints/*/{WEIGHTS}"))
+        file = find_weights(self.path / "checkpoints" / name) if Path(name).name == name else None
+        if file is None:
+            known = self.checkpoints
             meant = f" (one of {checkpoint})" if name != checkpoint else ""
             offer = f"there are {', '.join(known)}" if known else "there are none at all"
             raise InputError.at(
                 self.path / "checkpoints",
-                f"no checkpoint {name!r}{meant}{nearest(name, known)}; {offer} (folders with {WEIGHTS})",
+                f"no checkpoint {name!r}{meant}{nearest(name, known)}; {offer} "
+                f"(folders with {' or '.join(WEIGHT_FILES)})",
             )
         return file
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """Names of the checkpoints on disk: `best`, `epoch_0001`, ..."""
+        folders = sorted(self.path.glob("checkpoints/*/"))
+        return [folder.name for folder in folders if find_weights(folder) is not None]
 
     def select_epochs(self, number: int, rule: Rule = "best", metric: Metric = "Loss") -> list[int]:
         """Epochs that DiariZen averages, in its order.

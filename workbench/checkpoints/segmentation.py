@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from workbench.checkpoints.weights import StateDict
+from workbench.checkpoints.wavlm import find_wavlm, refuse_unpruned_student
+from workbench.checkpoints.weights import StateDict, read_state_dict
 from workbench.errors import InputError, nearest
 from workbench.models.fbank_conformer import FBankConformer, FBankConformerDims
+from workbench.models.pyannet import PyanNet, PyanNetDims
+from workbench.models.segmentation_dims import SegmentationDims
+from workbench.models.wavlm import WavLMDims
+from workbench.models.wavlm_conformer import WavLMConformer, WavLMConformerDims
 from workbench.powerset import powerset_classes
 from workbench.types import Geometry
 
 _DEFAULT_STEP = 0.1  # between two chunks, as a fraction of their length (DiariZen's default)
 _UNUSED = frozenset({"num_channels"})  # accepted by every architecture, without effect on the network
 _UNUSED_KERNEL = "make_feats.compute_deltas.kernel"
-
-SegmentationDims = FBankConformerDims
+_OLD_WEIGHT_NORM = {
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,24 @@ class Architecture:
     dims: type[SegmentationDims]
     network: Callable[[Any], nn.Module]
     fixed: frozenset[str] = frozenset()  # fields of dims that the original does not take as arguments
+    extra: Mapping[str, Any] = field(default_factory=dict)  # arguments that are no fields, with defaults
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "diarizen.models.eend.model_fbank_conformer.Model": Architecture(
         FBankConformerDims, FBankConformer, fixed=frozenset({"max_speakers_per_frame"})
+    ),
+    "diarizen.models.eend.model_wavlm_conformer.Model": Architecture(
+        WavLMConformerDims,
+        WavLMConformer,
+        fixed=frozenset({"wavlm"}),
+        extra={"wavlm_src": "wavlm_base", "wavlm_layer_num": 13, "wavlm_feat_dim": 768},
+    ),
+    "diarizen.models.eend.model_pyannote.Model": Architecture(
+        PyanNetDims,
+        PyanNet,
+        fixed=frozenset(each.name for each in fields(PyanNetDims))
+        - {"max_speakers_per_chunk", "chunk_size", "selected_channel"},
     ),
 }
 
@@ -56,30 +76,54 @@ class SegmentationConfig:
         """The network, with random weights."""
         return ARCHITECTURES[self.architecture].network(self.dims)
 
-    def complete(self, state: StateDict, network: nn.Module) -> StateDict:
-        """`state` with the buffer that some SpeechBrain versions stored and others did not."""
+    def complete(self, state: StateDict, network: nn.Module, path: Path) -> StateDict:
+        """`state`, read from `path`, as current versions of DiariZen's libraries would have written it.
+
+        Added is the buffer that some SpeechBrain versions stored and others did not; weight norms get
+        their newer names.
+        """
+        refuse_unpruned_student(state, path)
         own = network.state_dict()
+        state = {_modern_name(key): value for key, value in state.items()}
         if _UNUSED_KERNEL in own and _UNUSED_KERNEL not in state:
             return {_UNUSED_KERNEL: own[_UNUSED_KERNEL], **state}
         return state
 
     def geometry(self, network: nn.Module) -> Geometry:
         """How the network sees time and speakers."""
-        start, duration, step = network.receptive_field()  # type: ignore[operator]
-        dims = self.dims
-        return Geometry(
-            sample_rate=dims.sample_rate,
-            chunk_duration=self.chunk_duration,
-            chunk_step=self.chunk_step,
-            frame_start=start,
-            frame_duration=duration,
-            frame_step=step,
-            powerset=powerset_classes(dims.max_speakers_per_chunk, dims.max_speakers_per_frame),
-        )
+        return make_geometry(network, self.dims, self.chunk_duration, self.chunk_step)
 
 
-def read_config(path: Path) -> SegmentationConfig:
-    """The `[model]` of a training or hub TOML; `[inference.args]` of a hub decides the chunks."""
+def make_geometry(
+    network: nn.Module,
+    dims: SegmentationDims,
+    chunk_duration: float,
+    chunk_step: float | None = None,
+) -> Geometry:
+    """How a segmentation network sees time and speakers; durations in s, DiariZen's step by default."""
+    start, duration, step = network.receptive_field()  # type: ignore[operator]
+    return Geometry(
+        sample_rate=dims.sample_rate,
+        chunk_duration=float(chunk_duration),
+        chunk_step=_DEFAULT_STEP * chunk_duration if chunk_step is None else chunk_step,
+        frame_start=start,
+        frame_duration=duration,
+        frame_step=step,
+        powerset=powerset_classes(dims.max_speakers_per_chunk, dims.max_speakers_per_frame),
+    )
+
+
+def _modern_name(key: str) -> str:
+    """The name of a weight norm's tensors since torch 2.1."""
+    stem, _, last = key.rpartition(".")
+    return f"{stem}.{_OLD_WEIGHT_NORM[last]}" if last in _OLD_WEIGHT_NORM else key
+
+
+def read_config(path: Path, weights: Path | None = None) -> SegmentationConfig:
+    """The `[model]` of a training or hub TOML; `[inference.args]` of a hub decides the chunks.
+
+    `weights` tell the sizes of a WavLM whose own file is gone.
+    """
     content = _read_toml(path)
     model = _table(content, "model", path, required=True)
     name = model.get("path")
@@ -87,7 +131,7 @@ def read_config(path: Path) -> SegmentationConfig:
         raise InputError.at(path, f"[model] needs path, the name of an architecture; {_offer()}")
     if name not in ARCHITECTURES:
         raise InputError.at(path, f"unknown architecture model.path = {name!r}; {_offer()}")
-    dims = _read_dims(_table(model, "args", path, prefix="model."), ARCHITECTURES[name], path)
+    dims = _read_dims(_table(model, "args", path, prefix="model."), ARCHITECTURES[name], path, weights)
     inference = _table(_table(content, "inference", path), "args", path, prefix="inference.")
     duration = _positive(inference, "seg_duration", dims.chunk_size, path)
     step = _positive(inference, "segmentation_step", _DEFAULT_STEP, path)
@@ -122,9 +166,12 @@ def _table(
     return table
 
 
-def _read_dims(args: Mapping[str, Any], architecture: Architecture, path: Path) -> SegmentationDims:
+def _read_dims(
+    args: Mapping[str, Any], architecture: Architecture, path: Path, weights: Path | None
+) -> SegmentationDims:
     """`[model.args]` as the sizes of a network; every key and type is checked."""
-    types = {field.name: str(field.type) for field in fields(architecture.dims)}
+    types = {each.name: str(each.type) for each in fields(architecture.dims)}
+    types |= {name: type(default).__name__ for name, default in architecture.extra.items()}
     known = (types.keys() - architecture.fixed) | _UNUSED
     values: dict[str, Any] = {}
     for key, value in args.items():
@@ -136,10 +183,29 @@ def _read_dims(args: Mapping[str, Any], architecture: Architecture, path: Path) 
             )
         if key not in _UNUSED:
             values[key] = _checked(key, value, types[key], path)
+    given = {name: values.pop(name, default) for name, default in architecture.extra.items()}
+    if "wavlm_src" in given:
+        values["wavlm"] = _read_wavlm(given, path, weights)
     try:
         return architecture.dims(**values)
     except ValueError as error:
         raise InputError.at(path, f"[model.args]: {error}") from None
+
+
+def _read_wavlm(given: Mapping[str, Any], path: Path, weights: Path | None) -> WavLMDims:
+    """What `wavlm_src` stands for, which the two numbers beside it must fit."""
+    read_state = None if weights is None else lambda: read_state_dict(weights)
+    dims = find_wavlm(given["wavlm_src"], path, read_state)
+    for key, found in (
+        ("wavlm_layer_num", dims.encoder_num_layers + 1),
+        ("wavlm_feat_dim", dims.encoder_embed_dim),
+    ):
+        if given[key] != found:
+            raise InputError.at(
+                path,
+                f"[model.args] {key} is {given[key]}, but wavlm_src {given['wavlm_src']!r} has {found}",
+            )
+    return dims
 
 
 def _checked(key: str, value: Any, kind: str, path: Path) -> Any:
@@ -152,6 +218,10 @@ def _checked(key: str, value: Any, kind: str, path: Path) -> Any:
         if isinstance(value, bool):
             return value
         expected = "true or false"
+    elif kind == "str":
+        if isinstance(value, str) and value:
+            return value
+        expected = "a text in quotes"
     elif kind == "int":
         least = 0 if key == "selected_channel" else 1
         if isinstance(value, int) and not isinstance(value, bool) and value >= least:

@@ -6,46 +6,36 @@ import pickle
 import re
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from workbench.checkpoints.pickles import HARMLESS, find_imports, harmless_classes
 from workbench.errors import InputError
 
 StateDict = dict[str, Tensor]
 
 _SHOWN = 3  # keys of each kind named in an error
 _STATE_WRAPPERS = ("state_dict", "model")
+_OWN = ("torch.", "collections.", "torch_")  # what every file of torch.save refers to
 
-
-class _Inert:
-    """Stands in for a harmless class that a published checkpoint carries; keeps nothing."""
-
-    def __new__(cls, *_args: Any) -> _Inert:
-        return super().__new__(cls)
-
-    def __setstate__(self, _state: Any) -> None:
-        return None
-
-
-# What pyannote pickles beside the weights: the specifications of the training task.
-_HARMLESS = (
-    "pyannote.audio.core.task.Specifications",
-    "pyannote.audio.core.task.Problem",
-    "pyannote.audio.core.task.Resolution",
-    "pyannote.audio.core.model.Introspection",
-)
+WEIGHTS = "pytorch_model.bin"
+WEIGHT_FILES = (WEIGHTS, "model.safetensors", "pytorch_model.safetensors")
+"""Names under which training scripts and hubs keep weights, the first there is counts."""
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What a `torch.save` file holds; pickled code is refused, never run."""
+    """What a `torch.save` or safetensors file holds; pickled code is refused, never run."""
     if not path.is_file():
         raise InputError.at(path, "no such file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
-        with _harmless_classes(), warnings.catch_warnings():
+        with harmless_classes(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch wonders about pickle protocols before it fails
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -67,23 +57,38 @@ def read_checkpoint(path: Path) -> Any:
         ) from error
 
 
-def _harmless_classes() -> AbstractContextManager[None]:
-    # one stand-in of its own per name, because torch keeps them by class
-    stand_ins = [(type(name.rpartition(".")[2], (_Inert,), {}), name) for name in _HARMLESS]
-    return torch.serialization.safe_globals(stand_ins)  # type: ignore[arg-type]
+def _read_safetensors(path: Path) -> StateDict:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError.at(
+            path, f"is not a readable safetensors file ({error}); it may be truncated: copy it again"
+        ) from error
 
 
 def _refuse(path: Path, error: pickle.UnpicklingError) -> NoReturn:
     """Say what the file wants to import, without torch's advice to let it."""
-    wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if wanted:
+    wanted = re.search(r"GLOBAL (\S+)", str(error))
+    # forms that torch does not read at all are looked through for what they would have imported
+    names = (
+        [wanted[1]]
+        if wanted
+        else [n for n in find_imports(path) if n not in HARMLESS and not n.startswith(_OWN)]
+    )
+    if names:
         problem = (
-            f"holds the Python object {wanted[1]}, which only running code from the file could rebuild, so "
-            "it is refused; save the weights alone: torch.save(model.state_dict(), ...)"
+            f"holds the Python object {names[0]}, which only running code from the file could rebuild, so "
+            "it is refused; save the weights alone, torch.save(model.state_dict(), ...) or as safetensors, "
+            "where the file comes from"
         )
     else:
         problem = "is not a torch checkpoint, or is damaged; expected weights saved by torch.save"
     raise InputError.at(path, problem) from error
+
+
+def find_weights(folder: Path, names: Sequence[str] = WEIGHT_FILES) -> Path | None:
+    """The weight file of a folder, None where there is none."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def read_state_dict(path: Path) -> StateDict:

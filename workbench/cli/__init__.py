@@ -6,6 +6,7 @@ scipy and pandas are not installed, and `--help` answers at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -17,7 +18,17 @@ import typer
 from typer.core import TyperGroup
 
 from workbench import __version__
-from workbench.cli import checkpoints, cluster, diarize, diff_checkpoints, export, infer, report, score
+from workbench.cli import (
+    checkpoints,
+    cluster,
+    diarize,
+    diff_checkpoints,
+    export,
+    infer,
+    inspect,
+    report,
+    score,
+)
 from workbench.errors import InputError, RecordingError
 
 UNUSABLE = 2  # exit code: the call or an input as a whole
@@ -127,7 +138,7 @@ def workbench(
 RECORDINGS, MODELS, RESULTS = "Recordings", "Models", "Results"
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     RECORDINGS: (diarize.diarize, infer.infer, cluster.cluster),
-    MODELS: (export.export, checkpoints.checkpoints, diff_checkpoints.diff_checkpoints),
+    MODELS: (inspect.inspect, export.export, checkpoints.checkpoints, diff_checkpoints.diff_checkpoints),
     RESULTS: (score.score, report.report),
 }
 for panel, commands in PANELS.items():
@@ -138,4 +149,6 @@ for panel, commands in PANELS.items():
 
 def main() -> None:
     """Entry point of the console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no error
     app()

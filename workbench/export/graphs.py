@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from workbench import powerset
 from workbench.checkpoints import LoadedModel
-from workbench.models.speaker_encoder import SpeakerEncoder
+from workbench.models.speaker_encoder import ECAPAEncoder, ResNetEncoder, SpeakerEncoder
 from workbench.runtimes.torch_runtime import record_stages
 
 _EXAMPLE_SAMPLES = 32077  # traced with; odd, so that no layer takes a length for a constant it knows
@@ -81,28 +82,73 @@ class EmbeddingGraph(Graph):
 
     inputs = {"fbank": ("batch", "frames", None), "weights": ("batch", "speakers", "mask_frames")}
     output = "embeddings"
-    output_axes = ("batch", "speakers", None)
+    output_axes: tuple[str | None, ...] = ("batch", "speakers", None)
     network: SpeakerEncoder
 
     def run(self, found: dict[str, Tensor], *inputs: Tensor) -> Tensor:
         """Embeddings, from the ResNet alone."""
-        return self.network.resnet(*inputs)
+        return cast(ResNetEncoder, self.network).resnet(*inputs)
 
     def example(self) -> tuple[Tensor, ...]:
         """Noise, with other numbers of mask frames than the trunk has frames."""
-        num_mels = self.network.resnet.dims.num_mels
-        return torch.randn(2, 203, num_mels, generator=_generator()), torch.rand(
-            2, 3, 97, generator=_generator()
-        )
+        features = torch.randn(2, 203, self.network.fbank.dims.num_mel_bins, generator=_generator())
+        return features, torch.rand(2, 3, 97, generator=_generator())
 
 
-def make_graph(model: LoadedModel, output: str) -> Graph:
+class WaveformEmbeddingGraph(EmbeddingGraph):
+    """waveforms (batch, sample), weights as above -> (batch, speaker, embedding)."""
+
+    inputs = {"waveforms": ("batch", "samples"), "weights": ("batch", "speakers", "mask_frames")}
+
+    def run(self, found: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+        """Embeddings, features included."""
+        return self.network(*inputs)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Noise, with other numbers of mask frames than the trunk has frames."""
+        waveforms = 0.1 * torch.randn(2, _EXAMPLE_SAMPLES, generator=_generator())
+        return waveforms, super().example()[1]
+
+
+class UnmaskedEmbeddingGraph(EmbeddingGraph):
+    """fbank (batch, frame, mel) -> (batch, embedding), of networks whose pooling takes no weights."""
+
+    inputs = {"fbank": ("batch", "frames", None)}
+    output_axes = ("batch", None)
+
+    def run(self, found: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+        """Embeddings, from the ECAPA-TDNN alone."""
+        return cast(ECAPAEncoder, self.network).ecapa(*inputs)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Noise."""
+        return super().example()[:1]
+
+
+class UnmaskedWaveformEmbeddingGraph(UnmaskedEmbeddingGraph):
+    """waveforms (batch, sample) -> (batch, embedding)."""
+
+    inputs = {"waveforms": ("batch", "samples")}
+
+    def run(self, found: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+        """Embeddings, features included."""
+        return self.network(*inputs)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Noise."""
+        return (0.1 * torch.randn(2, _EXAMPLE_SAMPLES, generator=_generator()),)
+
+
+def make_graph(model: LoadedModel, output: str, with_fbank: bool = False) -> Graph:
     """What a model is exported as."""
-    if isinstance(model.network, SpeakerEncoder):
-        return EmbeddingGraph(model.network).eval()
+    network = model.network
+    if isinstance(network, ECAPAEncoder):
+        return (UnmaskedWaveformEmbeddingGraph if with_fbank else UnmaskedEmbeddingGraph)(network).eval()
+    if isinstance(network, SpeakerEncoder):
+        return (WaveformEmbeddingGraph if with_fbank else EmbeddingGraph)(network).eval()
     if output == "multilabel" and model.geometry is not None:
-        return MultilabelGraph(model.network, model.geometry.powerset).eval()
-    return SegmentationGraph(model.network).eval()
+        return MultilabelGraph(network, model.geometry.powerset).eval()
+    return SegmentationGraph(network).eval()
 
 
 def _generator() -> torch.Generator:

@@ -16,7 +16,7 @@ import torch
 from workbench import __version__
 from workbench.checkpoints import LoadedModel
 from workbench.export.graphs import Graph
-from workbench.models.speaker_encoder import SpeakerEncoder
+from workbench.models.speaker_encoder import ECAPAEncoder, SpeakerEncoder
 from workbench.runtimes.geometry import geometry_to_json
 
 # Torch has two exporters. The tracing one is ten times as fast and keeps double-precision constants;
@@ -27,6 +27,10 @@ TRACED_UP_TO = 20
 def write_graph(graph: Graph, path: Path, opset: int) -> None:
     """Trace a graph and write it with dynamic axes; stages stay inside under their names."""
     inputs = graph.example()
+    if opset > TRACED_UP_TO and any(isinstance(module, torch.nn.RNNBase) for module in graph.modules()):
+        raise ValueError(
+            f"its LSTM would be tied to one length of audio; opsets up to {TRACED_UP_TO} have a dynamic one"
+        )
     with torch.no_grad(), _quiet():
         graph(*inputs)  # which stages there are
         input_names, output_names = list(graph.inputs), [graph.output, *graph.stages]
@@ -88,19 +92,37 @@ def finish_file(path: Path, graph: Graph, fields: Mapping[str, str]) -> None:
     onnx.save(model, str(path))
 
 
-def metadata(model: LoadedModel, output: str, opset: int) -> dict[str, str]:
+def add_metadata(path: Path, fields: Mapping[str, str]) -> None:
+    """Write more fields into a finished file."""
+    model = onnx.load(str(path))
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {**known, **fields})
+    onnx.save(model, str(path))
+
+
+def metadata(
+    model: LoadedModel, output: str, opset: int, precision: str = "fp32", with_fbank: bool = False
+) -> dict[str, str]:
     """What a file says about itself."""
     fields = {
         "kind": model.kind,
         "output": output,
         "opset": str(opset),
+        "precision": precision,
         "source_digest": model.digest,
         "architecture": type(model.network).__name__,
         "workbench_version": __version__,
     }
     if isinstance(model.network, SpeakerEncoder):
         dims = model.network.fbank.dims
-        return fields | {"sample_rate": str(dims.sample_rate), "fbank": json.dumps(asdict(dims))}
+        return fields | {
+            "sample_rate": str(dims.sample_rate),
+            "fbank": json.dumps(asdict(dims)),
+            "fbank_inside": json.dumps(with_fbank),
+            "masks": "frames" if isinstance(model.network, ECAPAEncoder) else "weights",
+            "min_frames": str(model.network.min_num_frames),
+        }
     if model.geometry is None:
         raise TypeError("a segmentation model has a geometry")
     geometry = geometry_to_json(model.geometry)

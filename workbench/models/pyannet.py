@@ -41,6 +41,9 @@ class PyanNetDims(SegmentationDims):
 class SincFilterbank(nn.Module):
     """Band-pass filters of which only the edges are learnt."""
 
+    window_: Tensor
+    n_: Tensor
+
     def __init__(self, sample_rate: int):
         super().__init__()
         half = FILTER_LENGTH // 2
@@ -122,6 +125,12 @@ class PyanNet(nn.Module):
     def conv_layers(self) -> list[tuple[int, int]]:
         """(kernel, stride) of convolutions and poolings between waveform and frames."""
         return [(FILTER_LENGTH, self.dims.sincnet_stride), (3, 3), (5, 1), (3, 3), (5, 1), (3, 3)]
+
+    @property
+    def min_num_samples(self) -> int:
+        """Shortest waveform: two frames, as one alone cannot be normalised over time."""
+        _, size, step = receptive_field(self.conv_layers)
+        return size + step
 
     def num_frames(self, num_samples: int) -> int:
         """Output frames for a chunk of `num_samples`."""

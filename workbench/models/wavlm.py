@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import log
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,16 @@ class WavLMDims:
                 raise ValueError(
                     f"{name} must have one entry per layer: expected {self.encoder_num_layers}, "
                     f"got {len(getattr(self, name))}"
+                )
+        for layer, (total, kept) in enumerate(
+            zip(self.encoder_total_num_heads, self.encoder_remaining_heads, strict=True)
+        ):
+            if self.encoder_use_attention[layer] and not (
+                kept and len(set(kept)) == len(kept) and all(0 <= head < total for head in kept)
+            ):
+                raise ValueError(
+                    f"encoder_remaining_heads of layer {layer} must be different numbers from 0 to "
+                    f"{total - 1}, got {list(kept)}"
                 )
         object.__setattr__(self, "head_width", self.encoder_embed_dim // self.encoder_total_num_heads[0])
 
@@ -162,6 +173,8 @@ def relative_bucket(distance: Tensor, num_buckets: int, max_distance: int) -> Te
 class SelfAttention(nn.Module):
     """Attention with a gated relative position bias, over the heads that pruning kept."""
 
+    kept: Tensor
+
     def __init__(self, dims: WavLMDims, layer: int):
         super().__init__()
         width, heads = dims.encoder_embed_dim, dims.encoder_total_num_heads[layer]
@@ -185,7 +198,8 @@ class SelfAttention(nn.Module):
         frame = torch.arange(num_frames, device=self.kept.device)
         distance = frame[None, :] - frame[:, None]  # entry [i, j] is j - i
         bucket = relative_bucket(distance, self.dims.encoder_num_buckets, self.dims.encoder_max_distance)
-        return self.rel_attn_embed(bucket).permute(2, 0, 1)
+        bias: Tensor = self.rel_attn_embed(bucket).permute(2, 0, 1)
+        return bias
 
     def gate(self, x: Tensor) -> Tensor:
         """How much of the position bias each frame uses: (batch, kept head, frame, 1)."""
@@ -261,7 +275,7 @@ class Transformer(nn.Module):
         x = x + self.pos_conv_embed(x)
         if not self.norm_first:
             x = self.layer_norm(x)
-        first = self.layers[0].attention
+        first = cast(EncoderLayer, self.layers[0]).attention
         bias = None if first is None else first.position_bias(x.shape[1])
         hidden = [x]
         for layer in self.layers:

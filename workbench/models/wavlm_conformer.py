@@ -25,6 +25,17 @@ class WavLMConformerDims(ConformerDims, SegmentationDims):
     wavlm: WavLMDims = field(default_factory=WavLMDims)  # what `wavlm_src` stands for
 
 
+class LayerSum(nn.Linear):
+    """Sum over layers under learnt weights: raw ones, without a softmax."""
+
+    def __init__(self, num_layers: int):
+        super().__init__(num_layers, 1, bias=False)
+
+    def forward(self, hidden: list[Tensor]) -> Tensor:  # type: ignore[override]
+        """Tensors of shape (batch, frame, width), one per layer -> (batch, frame, width)."""
+        return super().forward(torch.stack(hidden, dim=-1))[..., 0]
+
+
 class WavLMConformer(nn.Module):
     """Waveform chunks to log-probabilities of powerset classes."""
 
@@ -32,7 +43,7 @@ class WavLMConformer(nn.Module):
         super().__init__()
         self.dims = dims
         self.wavlm_model = WavLM(dims.wavlm)
-        self.weight_sum = nn.Linear(dims.wavlm.encoder_num_layers + 1, 1, bias=False)
+        self.weight_sum = LayerSum(dims.wavlm.encoder_num_layers + 1)
         self.proj = nn.Linear(dims.wavlm.encoder_embed_dim, dims.attention_in)
         self.lnorm = nn.LayerNorm(dims.attention_in)
         self.conformer = ConformerEncoder(dims)
@@ -42,6 +53,11 @@ class WavLMConformer(nn.Module):
     def conv_layers(self) -> list[tuple[int, int]]:
         """(kernel, stride) of the convolutions between waveform and frames."""
         return [(kernel, stride) for _, kernel, stride in self.dims.wavlm.extractor_conv_layer_config]
+
+    @property
+    def min_num_samples(self) -> int:
+        """Shortest waveform that gives a frame."""
+        return receptive_field(self.conv_layers)[1]
 
     def num_frames(self, num_samples: int) -> int:
         """Output frames for a chunk of `num_samples`."""
@@ -56,7 +72,6 @@ class WavLMConformer(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """waveform (batch, channel, sample) -> log-probabilities (batch, frame, class)."""
         hidden = self.wavlm_model(waveform[:, self.dims.selected_channel])
-        stacked = torch.stack(hidden, dim=-1)  # (batch, frame, width, layer)
-        h = self.weight_sum(stacked)[..., 0]  # (batch, frame, width): raw weights, no softmax
+        h = self.weight_sum(hidden)  # (batch, frame, width)
         h = self.lnorm(self.proj(h))  # (batch, frame, conformer width)
         return torch.log_softmax(self.classifier(self.conformer(h)), dim=-1)

@@ -16,8 +16,9 @@ def load_runtime(spec: str | RuntimeSpec, kind: Kind | None = None) -> Runtime:
     ----------
     spec : str
         `torch:PATH[@CHECKPOINT][?options]`, `onnx:FILE[?options]` or `recorded:DIR`. Options of
-        torch: `device`, `tf32`, `deterministic`, `dtype`, `threads`; of ONNX Runtime:
-        `providers`, `tf32`, `optimization`, `threads`.
+        torch: `device`, `tf32`, `deterministic`, `dtype`, `threads`, and `config`, which training TOML
+        of an experiment directory counts (the newest by default); of ONNX Runtime: `providers`,
+        `tf32`, `optimization`, `threads`.
     kind : {"segmentation", "embedding"}, optional
         What the model is needed for. It chooses between the two models of a hub-layout folder,
         and a model of the other kind is refused. By default a hub-layout folder stands for its

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from workbench.errors import InputError, RecordingError, nearest, wrong_kind
-from workbench.fbank import KaldiFbankDims, centre, kaldi_fbank
+from workbench.fbank import centre, kaldi_fbank
 from workbench.powerset import to_multilabel
 from workbench.runtimes.base import (
     check_masks,
@@ -21,7 +18,9 @@ from workbench.runtimes.base import (
     refuse_embed,
     refuse_segment,
 )
-from workbench.runtimes.geometry import geometry_from_json
+from workbench.runtimes.external_data import check_external_data
+from workbench.runtimes.foreign import description_of, read_description, template
+from workbench.runtimes.graph_metadata import OUTPUTS, GraphMetadata, read_metadata
 from workbench.runtimes.spec import OnnxOptions, RuntimeSpec
 from workbench.types import Geometry, Kind
 
@@ -38,32 +37,18 @@ _PROVIDERS = {
     "cann": "CANNExecutionProvider",
     "xnnpack": "XnnpackExecutionProvider",
 }
+_AXES = ("batch", "time", "speaker", "class", "embedding")  # of outputs, in our order
 _LEVELS = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-OUTPUTS: Mapping[Kind, tuple[str, ...]] = {
-    "segmentation": ("powerset", "multilabel"),
-    "embedding": ("embedding",),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphMetadata:
-    """What `workbench export` writes into a model file, as far as running it needs."""
-
-    kind: Kind
-    output: str  # powerset, multilabel or embedding
-    min_num_samples: int
-    stages: Mapping[str, str]  # stage -> tensor of the graph
-    geometry: Geometry | None = None  # of segmentation models
-    fbank: KaldiFbankDims | None = None  # of embedding models, whose features are made outside the graph
+__all__ = ["OUTPUTS", "GraphMetadata", "OnnxRuntime", "choose_providers", "load_onnx", "select_frames"]
 
 
 class OnnxRuntime:
-    """A model file exported by `workbench export`."""
+    """A model file exported by `workbench export`, or one that a TOML beside it describes."""
 
     def __init__(self, path: Path, options: OnnxOptions | None = None, name: str | None = None):
         self.path = path
@@ -71,8 +56,10 @@ class OnnxRuntime:
         self.name = name or f"onnx:{path}"
         if not path.is_file():
             raise InputError.at(path, "no such file")
+        check_external_data(path)  # before anything that would follow the names in the file
         self.session = self._start(path)
-        self.metadata = read_metadata(self.session.get_modelmeta().custom_metadata_map, path)
+        self.metadata = self._describe()
+        self._check_wiring()
         self._probe: onnxruntime.InferenceSession | None = None
 
     def __str__(self) -> str:
@@ -102,7 +89,7 @@ class OnnxRuntime:
                 f"{self}: the graph ends in hard decisions ({self.metadata.output}) and gives no "
                 "log-probabilities; export the model with --output powerset, or run it with workbench infer"
             )
-        return self._run(self.session, self._inputs(waveforms))[0]
+        return _log_probs(self._segment(waveforms), self.metadata.wiring.values)
 
     def decide(self, waveforms: np.ndarray) -> np.ndarray:
         """Who is active: waveforms (batch, samples) -> 0/1 float32 (batch, frames, local speakers).
@@ -112,14 +99,51 @@ class OnnxRuntime:
         geometry = self.geometry
         if geometry is None:
             refuse_segment(self)
-        output = self._run(self.session, self._inputs(waveforms))[0]
-        return to_multilabel(output, geometry.powerset) if self.metadata.output == "powerset" else output
+        output = self._segment(waveforms)
+        if self.metadata.output == "multilabel":
+            return (output > 0.5).astype(np.float32)
+        return to_multilabel(output, geometry.powerset)  # the best class, whatever its values mean
 
     def embed(self, waveforms: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
         """Embeddings of waveforms (batch, samples), one per mask where masks are given."""
         if self.kind != "embedding":
             refuse_embed(self)
-        return like_masks(self._run(self.session, self._inputs(waveforms, masks))[0], masks)
+        if self.metadata.masks == "weights":
+            inputs = self._inputs(waveforms, masks)
+            return like_masks(self._output(self._run(self.session, inputs)), masks)
+        waveforms = check_waveforms(waveforms, self.min_num_samples)
+        return like_masks(self._embed_selected(waveforms, check_masks(masks, len(waveforms))), masks)
+
+    def _segment(self, waveforms: np.ndarray) -> np.ndarray:
+        """The graph's output as (batch, frames, classes or speakers)."""
+        return self._output(self._run(self.session, self._inputs(waveforms)))
+
+    def _embed_selected(self, waveforms: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """Embeddings (batch, speaker, dimension) by a graph that knows no masks: they pick its frames."""
+        if (masks > 0.5).all():
+            embeddings = self._output(self._run(self.session, self._inputs(waveforms)))
+            return np.repeat(embeddings[:, None], masks.shape[1], axis=1)
+        if self.metadata.fbank_inside:
+            raise InputError(
+                f"{self}: makes its features inside and takes no weights, so masks cannot choose what it "
+                "hears; export the model again without --with-fbank"
+            )
+        rows: list[list[np.ndarray | None]] = []
+        for features, several in zip(self._features(waveforms), masks, strict=True):
+            rows.append([])
+            for mask in several:
+                selected = features[select_frames(mask, len(features))]
+                if len(selected) < self.metadata.min_frames:
+                    rows[-1].append(None)
+                else:
+                    run = self._run(self.session, self._feed(selected[None]))
+                    rows[-1].append(self._output(run)[0])
+        found = [row for several in rows for row in several if row is not None]
+        if not found:  # the dimension is known from a run alone
+            whole = self._output(self._run(self.session, self._inputs(waveforms[:1])))
+            found = [whole[0]]
+        nothing = np.full_like(found[0], np.nan)
+        return np.stack([np.stack([nothing if row is None else row for row in several]) for several in rows])
 
     def stages(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """Arrays on the way to the output, by the names that the torch runtime gives them.
@@ -128,33 +152,115 @@ class OnnxRuntime:
         operations from being fused. Without the onnx package only features and output are found.
         """
         inputs = self._inputs(waveforms)
-        found = {"fbank": inputs["fbank"]} if "fbank" in inputs else {}
+        features = self._features(check_waveforms(waveforms, self.min_num_samples))
+        found = {"fbank": features} if features.ndim == 3 else {}
         session = self._probe_session()
-        arrays = dict(zip((o.name for o in session.get_outputs()), self._run(session, inputs), strict=True))
-        output = session.get_outputs()[0].name
+        results = self._run(session, inputs)
+        arrays = dict(zip((o.name for o in session.get_outputs()), results, strict=True))
         for stage, tensor in self.metadata.stages.items():
             if tensor in arrays:
-                found[stage] = arrays[tensor]
+                found[stage] = arrays[tensor].astype(np.float32, copy=False)  # of half precision files
+        output = self._output(results[: len(self.session.get_outputs())])
         if self.kind == "embedding":
             # one mask of ones stands for "all frames", so its axis goes
-            found |= {"pool": found["pool"][:, 0]} if "pool" in found else {}
-            return found | {"embedding": arrays[output][:, 0]}
-        return found | {output: arrays[output]}
+            if found.get("pool", output).ndim == 3:
+                found |= {"pool": found["pool"][:, 0]} if "pool" in found else {}
+            return found | {"embedding": output[:, 0] if output.ndim == 3 else output}
+        if self.metadata.output == "multilabel":
+            return found | {"multilabel": output}
+        return found | {"log_probs": _log_probs(output, self.metadata.wiring.values)}
+
+    def _features(self, waveforms: np.ndarray) -> np.ndarray:
+        """What the graph hears of waveforms (batch, samples): (batch, frame, mel), or they themselves."""
+        metadata = self.metadata
+        if metadata.fbank is None or metadata.fbank_inside:
+            return waveforms
+        fbank = kaldi_fbank(waveforms, metadata.fbank)
+        return centre(fbank) if metadata.centred else fbank
 
     def _inputs(self, waveforms: np.ndarray, masks: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What the graph is fed with."""
         waveforms = check_waveforms(waveforms, self.min_num_samples)
-        if self.metadata.fbank is None:
-            return {self.session.get_inputs()[0].name: waveforms[:, None]}
-        fbank = centre(kaldi_fbank(waveforms, self.metadata.fbank))
-        return {"fbank": fbank, "weights": check_masks(masks, len(waveforms))}
+        inputs = self._feed(self._features(waveforms))
+        if self.kind == "embedding" and self.metadata.masks == "weights":
+            inputs[self.metadata.wiring.weights] = check_masks(masks, len(waveforms))
+        return inputs
+
+    def _feed(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        """Waveforms (batch, samples) or features (batch, frame, mel) in the order of the graph's axes."""
+        wiring = self.metadata.wiring
+        axes = ("batch", "time") if array.ndim == 2 else ("batch", "time", "mel")
+        if "channel" in wiring.input_axes:
+            array, axes = array[:, None], ("batch", "channel", *axes[1:])
+        ordered = array.transpose([axes.index(axis) for axis in wiring.input_axes])
+        return {wiring.input or self.session.get_inputs()[0].name: np.ascontiguousarray(ordered)}
+
+    def _output(self, arrays: list[np.ndarray]) -> np.ndarray:
+        """The output that is meant, its axes in our order."""
+        wiring = self.metadata.wiring
+        names = [output.name for output in self.session.get_outputs()]
+        array = arrays[0 if wiring.output is None else names.index(wiring.output)]
+        if array.ndim != len(wiring.output_axes):
+            raise InputError(
+                f"{self}: puts out an array of shape {array.shape}, but its axes were said to be "
+                f"{', '.join(wiring.output_axes)}"
+            )
+        ours = [axis for axis in _AXES if axis in wiring.output_axes]
+        return array.transpose([wiring.output_axes.index(axis) for axis in ours]).astype(
+            np.float32, copy=False
+        )
 
     def _run(self, session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """All outputs; larger batches than the graph takes are run in parts."""
+        metadata = getattr(self, "metadata", None)
+        most = metadata.wiring.max_batch if metadata is not None else None
+        batch = len(next(iter(inputs.values())))
+        if most is not None and batch > most:
+            parts = [
+                self._run(session, {name: array[first : first + most] for name, array in inputs.items()})
+                for first in range(0, batch, most)
+            ]
+            return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         try:
             return cast(list[np.ndarray], session.run(None, inputs))
         except Exception as error:  # onnxruntime raises a class of its own for every status code
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
             raise RecordingError(f"{self}: failed on {shapes}: {_first_line(error)}") from error
+
+    def _describe(self) -> GraphMetadata:
+        """The file's own metadata, or the TOML beside it; an error with a TOML to fill in without either."""
+        fields = self.session.get_modelmeta().custom_metadata_map
+        toml = description_of(self.path)
+        if "kind" not in fields and toml.is_file():
+            return read_description(toml)
+        try:
+            return read_metadata(fields, self.path)
+        except InputError as error:
+            if "kind" in fields:
+                raise
+            ends = [
+                [(value.name, value.shape) for value in values]
+                for values in (self.session.get_inputs(), self.session.get_outputs())
+            ]
+            raise InputError(
+                f"{error}. If another program made it, describe it once in {toml}, for example\n\n"
+                f"{template(*ends)}"
+            ) from None
+
+    def _check_wiring(self) -> None:
+        """The names that the description gives exist in the graph."""
+        wiring = self.metadata.wiring
+        inputs = [value.name for value in self.session.get_inputs()]
+        outputs = [value.name for value in self.session.get_outputs()]
+        needed = [(wiring.input, inputs, "input"), (wiring.output, outputs, "output")]
+        if self.kind == "embedding" and self.metadata.masks == "weights":
+            needed.append((wiring.weights, inputs, "input"))
+        for name, known, what in needed:
+            if name is not None and name not in known:
+                raise InputError.at(
+                    self.path,
+                    f"has no {what} {name!r}{nearest(name, known)}; it has {', '.join(known)}",
+                )
 
     def _start(self, model: Path | bytes) -> onnxruntime.InferenceSession:
         """A session under the options."""
@@ -224,64 +330,39 @@ def choose_providers(options: OnnxOptions, runtime: str) -> list[Any]:
     return chosen
 
 
-def read_metadata(fields: Mapping[str, str], path: Path) -> GraphMetadata:
-    """What the metadata of a model file says; an `InputError` names what is missing."""
-    required = ["kind", "output", "sample_rate"]
-    required += ["fbank"] if fields.get("kind") == "embedding" else ["geometry", "powerset"]
-    missing = [name for name in required if name not in fields]
-    if missing:
-        raise InputError.at(
-            path,
-            f"lacks the metadata {', '.join(missing)}, so its input, time axis and classes are unknown; "
-            "export it with workbench export, or add them to the model's metadata_props",
-        )
-    kind, output = fields["kind"], fields["output"]
-    if kind not in OUTPUTS:
-        raise InputError.at(path, f"metadata kind must be one of {', '.join(OUTPUTS)}, found {kind!r}")
-    known_kind: Kind = "embedding" if kind == "embedding" else "segmentation"
-    if output not in OUTPUTS[known_kind]:
-        raise InputError.at(
-            path, f"metadata output must be one of {', '.join(OUTPUTS[known_kind])}, found {output!r}"
-        )
-    stages = _json(fields, "stages", {}, path)
-    minimum = _json(fields, "min_num_samples", 1, path)
-    if known_kind == "embedding":
-        dims = _fbank_dims(_json(fields, "fbank", {}, path), path)
-        return GraphMetadata(
-            kind=known_kind, output=output, min_num_samples=dims.length_samples, stages=stages, fbank=dims
-        )
-    content = _json(fields, "geometry", {}, path)
-    if isinstance(content, dict):
-        content = content | {"powerset": _json(fields, "powerset", [], path)}
-    return GraphMetadata(
-        kind=known_kind,
-        output=output,
-        min_num_samples=int(minimum),
-        stages=stages,
-        geometry=geometry_from_json(content, path),
-    )
+def select_frames(mask: np.ndarray, num_frames: int) -> np.ndarray:
+    """Feature frames that a mask picks: resampled by nearest neighbour, above 0.5.
+
+    Parameters
+    ----------
+    mask : float32 array, shape (num_mask_frames,)
+    num_frames : feature frames
+
+    Returns
+    -------
+    selected : bool array, shape (num_frames,)
+
+    Examples
+    --------
+    >>> select_frames(np.array([1.0, 0.0], dtype=np.float32), 5)
+    array([ True,  True,  True, False, False])
+    """
+    # a float32 ratio, as in torch's nearest interpolation, whose choice at exact multiples it decides
+    position = np.arange(num_frames, dtype=np.float32) * np.float32(len(mask) / num_frames)
+    selected: np.ndarray = mask[np.minimum(np.floor(position).astype(np.int64), len(mask) - 1)] > 0.5
+    return selected
 
 
-def _json(fields: Mapping[str, str], name: str, default: Any, path: Path) -> Any:
-    """One metadata entry that holds JSON of the same type as `default`."""
-    if name not in fields:
-        return default
-    try:
-        value = json.loads(fields[name])
-    except json.JSONDecodeError as error:
-        raise InputError.at(path, f"metadata {name} is not valid JSON: {error}") from None
-    if not isinstance(value, type(default)):
-        raise InputError.at(
-            path, f"metadata {name} must be a {type(default).__name__}, found {type(value).__name__}"
-        )
-    return value
-
-
-def _fbank_dims(fields: dict[str, Any], path: Path) -> KaldiFbankDims:
-    try:
-        return KaldiFbankDims(**fields)
-    except TypeError as error:
-        raise InputError.at(path, f"metadata fbank does not describe a filterbank: {error}") from None
+def _log_probs(values: np.ndarray, meaning: str) -> np.ndarray:
+    """Natural-log probabilities (..., class) from what a graph puts out."""
+    if meaning == "log_probs":
+        return values
+    if meaning == "probs":
+        tiny = np.finfo(np.float32).tiny
+        return np.log(np.maximum(values, tiny))
+    shifted = values - values.max(axis=-1, keepdims=True)
+    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
 
 
 def _first_line(error: Exception) -> str:

@@ -101,7 +101,7 @@ OPTIMIZATIONS = ("none", "basic", "extended", "all")
 
 def torch_options(spec: RuntimeSpec) -> TorchOptions:
     """Options of a `torch:` string; an unknown one is an `InputError` that names the nearest."""
-    reader = _OptionReader(spec, ("device", "tf32", "deterministic", "dtype", "threads"))
+    reader = _OptionReader(spec, ("device", "tf32", "deterministic", "dtype", "threads", "config"))
     default = TorchOptions()
     return TorchOptions(
         device=spec.options.get("device", default.device),

@@ -34,9 +34,26 @@ _STAGES = (
     (r"conformer\.conformer_layer\.(\d+)", r"conformer_\1"),
     (r"conformer", "conformer_out"),
     (r"classifier", "logits"),
+    (r"wavlm_model\.feature_extractor", "conv_features"),
+    (r"wavlm_model\.feature_extractor\.conv_layers\.(\d+)", r"conv_\1"),
+    (r"wavlm_model\.encoder\.feature_projection", "feature_projection"),
+    (r"wavlm_model\.encoder\.transformer\.pos_conv_embed", "pos_conv"),
+    (r"wavlm_model\.encoder\.transformer\.layers\.(\d+)\.attention", r"encoder_layer_\1_attn"),
+    (r"wavlm_model\.encoder\.transformer\.layers\.(\d+)\.feed_forward", r"encoder_layer_\1_ffn"),
+    (r"wavlm_model\.encoder\.transformer\.layers\.(\d+)", r"encoder_layer_\1"),
+    (r"weight_sum", "weighted_sum"),
+    (r"sincnet\.wav_norm1d", "wav_norm"),
+    (r"sincnet\.(conv|pool|norm)1d\.(\d+)", r"sinc_\1\2"),
+    (r"sincnet|lstm", r"\g<0>"),
+    (r"linear\.(\d+)", r"linear\1"),
     (r"resnet\.(conv1|layer[1-4])", r"\1"),
+    (r"ecapa\.(layer[1-4]|conv|pool|bn)", r"\1"),
 )
-_POOLED = "resnet.seg_1"  # the layer whose input is the pooled statistics
+# Module paths and the stages that go into them.
+_INPUTS = {
+    "resnet.seg_1": "pool",
+    "wavlm_model.encoder.transformer.layers.0": "encoder_in",
+}
 
 
 class TorchRuntime:
@@ -92,7 +109,8 @@ class TorchRuntime:
                 found["log_probs"] = self.segment(waveforms)
             else:
                 found["embedding"] = self.embed(waveforms)
-                found["pool"] = found["pool"][:, 0]  # one mask of ones stands for "all frames"
+                if found["pool"].ndim == 3:  # one mask of ones stands for "all frames"
+                    found["pool"] = found["pool"][:, 0]
         return found
 
     def _to_device(self, waveforms: np.ndarray) -> Tensor:
@@ -127,21 +145,24 @@ class TorchRuntime:
 def record_stages(network: nn.Module, on_stage: Callable[[str, Tensor], object]) -> Iterator[None]:
     """Call `on_stage(name, output)` whenever a block that has a stage name has run."""
 
-    def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def after(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            on_stage(name, output)
+    def output_hook(name: str) -> Callable[[nn.Module, object, Any], None]:
+        def after(_module: nn.Module, _inputs: object, output: Any) -> None:
+            on_stage(name, output[0] if isinstance(output, tuple) else output)  # an LSTM adds its state
 
         return after
 
-    def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        on_stage("pool", inputs[0])
+    def input_hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            on_stage(name, inputs[0])
+
+        return before
 
     handles = []
     for path, module in network.named_modules():
-        if path == _POOLED:
-            handles.append(module.register_forward_pre_hook(before))
-        elif name := stage_name(path):
-            handles.append(module.register_forward_hook(hook(name)))
+        if path in _INPUTS:
+            handles.append(module.register_forward_pre_hook(input_hook(_INPUTS[path])))
+        if name := stage_name(path):
+            handles.append(module.register_forward_hook(output_hook(name)))
     try:
         yield
     finally:
@@ -165,7 +186,9 @@ def stage_name(path: str) -> str | None:
 
 def load_torch(spec: RuntimeSpec, options: TorchOptions, kind: Kind | None) -> TorchRuntime:
     """The runtime of a `torch:` string."""
-    return TorchRuntime(load_model(spec.path, spec.checkpoint, kind), options, str(spec))
+    return TorchRuntime(
+        load_model(spec.path, spec.checkpoint, kind, spec.options.get("config")), options, str(spec)
+    )
 
 
 def _device(name: str, runtime: str) -> torch.device:

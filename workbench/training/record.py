@@ -156,8 +156,8 @@ def read_training(path: str | os.PathLike[str]) -> TrainingRecord:
     experiment = ExperimentDir(path)
     logs = [read_log(file) for file in sorted(path.glob("*.log"))]
     event_files = sorted((path / "tb_log").rglob(PATTERN)) or sorted(path.glob(PATTERN))
-    kept = _epochs_on_disk(path)
-    has_best = (path / "checkpoints" / "best" / WEIGHTS).is_file()
+    kept = _epochs_on_disk(experiment)
+    has_best = "best" in experiment.checkpoints
     configs = sorted(path.glob("config__*.toml")) or sorted(path.glob("*.toml"))
     remarks: list[str] = []
     scores = _read_scores(experiment, remarks)
@@ -273,9 +273,9 @@ def _as_history(rows: list[_Row]) -> pd.DataFrame:
     return table.sort_values(["quantity", "series", "epoch", "step"], kind="stable", ignore_index=True)
 
 
-def _epochs_on_disk(path: Path) -> tuple[int, ...]:
+def _epochs_on_disk(experiment: ExperimentDir) -> tuple[int, ...]:
     """Epochs with a weight file."""
-    names = (file.parent.name.removeprefix("epoch_") for file in path.glob(f"checkpoints/epoch_*/{WEIGHTS}"))
+    names = (n.removeprefix("epoch_") for n in experiment.checkpoints if n.startswith("epoch_"))
     return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit()))
 
 
