@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.explorers.breakdown import ErrorScreen, explore_errors
 from workbench.explorers.start_here import StartHere, explore_recording
 
-__all__ = ["StartHere", "explore_recording"]
+__all__ = ["ErrorScreen", "StartHere", "explore_errors", "explore_recording"]

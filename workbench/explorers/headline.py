@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -61,14 +61,19 @@ def facts(name: str, values: Mapping[str, float], engine: str, speakers: str) ->
 
 
 def static_page(
-    lines: list[str], figure: go.Figure, title: str, include_plotlyjs: bool | str, full_html: bool
+    lines: list[str],
+    figure: go.Figure,
+    title: str,
+    include_plotlyjs: bool | str,
+    full_html: bool,
+    below: Sequence[str] = (),
 ) -> str:
-    """Lines of text above a figure that still zooms and answers the mouse, without a kernel."""
+    """Lines of text above and below a figure that still zooms and answers the mouse, without a kernel."""
     drawn = figure.to_html(
         config=theme.config(), include_plotlyjs=include_plotlyjs, full_html=False, validate=False
     )
     style = STYLE.read_text(encoding="utf-8")
-    body = f'<style>{style}</style><div class="wb-screen">{"".join(lines)}{drawn}</div>'
+    body = f'<style>{style}</style><div class="wb-screen">{"".join(lines)}{drawn}{"".join(below)}</div>'
     if not full_html:
         return body
     return (

@@ -15,10 +15,11 @@ function clock(seconds) {
 
 function lanes(figure) {
   const layout = figure?._fullLayout;
-  const floor = layout?.[LAST_LANE];
+  const named = layout?.meta?.lanes; // first and last lane, on screens that have panels above them
+  const floor = layout?.[named ? named[1] : LAST_LANE];
   if (!layout?.xaxis?._length || !floor) return null;
   const left = layout.xaxis._offset;
-  return { axis: layout.xaxis, left, right: left + layout.xaxis._length, top: layout.margin.t, bottom: floor._offset + floor._length };
+  return { axis: layout.xaxis, left, right: left + layout.xaxis._length, top: named ? layout[named[0]]._offset : layout.margin.t, bottom: floor._offset + floor._length };
 }
 
 function line(figure, kind) {

@@ -1,0 +1,445 @@
+"""Where the error comes from: from a corpus to a recording, to one error, to its sound."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from pyannote.core import Annotation, Timeline
+
+from workbench.audio import crop_audio
+from workbench.error_files import write_errors
+from workbench.errors import InputError
+from workbench.explorers.breakdown_controls import ALL, HINT, SILENT, ErrorControls
+from workbench.explorers.breakdown_words import CONTEXT, order_recordings, systems_html, verdict_html
+from workbench.explorers.callbacks import ErrorStrip
+from workbench.explorers.clips import NOWHERE, cut_clips
+from workbench.explorers.error_table import MOST_ROWS, table_html
+from workbench.explorers.headline import static_page
+from workbench.explorers.playback import CLIP_LIMIT, wav_bytes
+from workbench.explorers.redraw import update_layout, update_traces
+from workbench.plots import theme
+from workbench.plots.breakdown import LANES, Scene, plot_breakdown, plot_lanes
+from workbench.plots.breakdown_panels import Parts
+from workbench.plots.lanes import describe_errors, from_axis, on_axis
+from workbench.plots.spectrogram import Sound
+from workbench.plots.words import clock, convention, matched_name, region, speaker_name
+from workbench.review import Review, ScoringParams, filter_errors
+from workbench.spectrogram import spectrogram
+
+MOST_EMBEDDED = 700_000  # bytes of a clip in a page without a kernel: about 20 s
+BESIDE = 2.0  # s played on each side of a change of speaker
+
+
+def explore_errors(
+    references: str | Path | Mapping[str, Annotation],
+    systems: Mapping[str, str | Path | Mapping[str, Annotation]],
+    audio: str | Path | list[str | Path] | Mapping[str, Path] | None = None,
+    uem: str | Path | Mapping[str, Timeline] | None = None,
+    *,
+    collar: float = 0.0,
+    recording: str | None = None,
+) -> ErrorScreen:
+    """Recordings of one or several systems, who was taken for whom, and every error with its sound.
+
+    Parameters
+    ----------
+    references : RTTM file, folder of them, or uri -> Annotation
+    systems : name -> RTTM file, folder of them, or uri -> Annotation
+        The first is A, the second B; others can be chosen.
+    audio : files and folders of recordings, or uri -> path, optional
+    uem : UEM file, or uri -> Timeline, optional
+    collar : s left out on each side of a boundary; the switch goes between none and this, or 0.25 s
+    recording : name of the recording to begin with; by default the worst
+    """
+    return ErrorScreen(Review(references, systems, audio, uem), collar=collar, recording=recording)
+
+
+class ErrorScreen(ErrorControls):
+    """The screen behind `explore_errors`; its controls are attributes.
+
+    Attributes
+    ----------
+    figure : plotly.graph_objects.FigureWidget
+    errors : strip that shows what went wrong
+    selection : uri, start and end (s); None while nothing is selected
+    """
+
+    def __init__(self, review: Review, *, collar: float = 0.0, recording: str | None = None):
+        if recording is not None and recording not in review.uris:
+            raise InputError(f"no recording {recording!r}; there are {', '.join(review.uris)}")
+        self.review = review
+        self.errors = ErrorStrip()
+        self.selection: tuple[str, float, float] | None = None
+        self._sound: Sound | None = None
+        self._busy = False  # while controls are set by the program
+        self._replay: Any = None
+        self._build_controls(review, collar)
+        order = order_recordings(self._scores(), self.sort.value)
+        self.recording.value = recording or order[0]
+        self._scene = self._compose()
+        self._screen = plot_breakdown(self._scene)
+        self.figure = go.FigureWidget(self._screen.figure)
+        self.figure._config = theme.config()
+        self._list()
+        self._say()
+        self._listen()
+        super().__init__(self._rows())
+        self.add_class("wb-screen")
+
+    # -- the screen ----------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Connect every control; ipywidgets would drop the errors of unguarded callbacks."""
+        guard = self.errors.guard
+        for control in (self.first, self.second, self.collar, self.overlap):
+            control.observe(guard(self._rescore), names="value")
+        for control in (self.sort, self.detail, self.by):
+            control.observe(guard(self._redraw), names="value")
+        self.recording.observe(guard(self._open), names="value")
+        for control in (self.listed, self.scope, self.kind, self.shortest, self.speaker):
+            control.observe(guard(self._list), names="value")
+        self.table.observe(guard(self._picked), names="picked")
+        self.player.observe(guard(self._play_again), names="request")
+        self.before.on_click(guard(lambda _button: self._play_beside(-1)))
+        self.after.on_click(guard(lambda _button: self._play_beside(+1)))
+        self.play_voice.on_click(guard(self._play_speaker))
+        self.export.on_click(guard(self._export))
+        self.figure.layout.xaxis.on_change(guard(self._zoomed), "range", "autorange")
+        for trace in self.figure.data:
+            if trace.name in LANES:
+                trace.on_click(guard(self._clicked))
+            elif trace.name.startswith("recordings"):
+                trace.on_click(guard(self._chosen))
+            elif trace.name == "confusion":
+                trace.on_click(guard(self._cell))
+
+    # -- what is shown -------------------------------------------------------------------------
+
+    @property
+    def params(self) -> ScoringParams:
+        """How errors are counted now."""
+        return ScoringParams(collar=self.collar.value, skip_overlap=not self.overlap.value)
+
+    @property
+    def _stretch(self) -> tuple[float, float] | None:
+        """Start and end (s) of the selection."""
+        return None if self.selection is None else self.selection[1:]
+
+    @property
+    def _systems(self) -> list[str]:
+        return [name for name in (self.first.value, self.second.value) if name != ALL]
+
+    def _scores(self) -> list[Any]:
+        return [self.review.score(system, self.params) for system in self._systems]
+
+    def _compose(self) -> Scene:
+        uri, params = self.recording.value, self.params
+        by = self.by.value
+        return Scene(
+            uri=uri,
+            duration=self.review.duration(uri),
+            reference=self.review.turns(uri),
+            views=[self.review.view(system, uri, params) for system in self._systems],
+            scores=self._scores(),
+            order=order_recordings(self._scores(), self.sort.value),
+            parts=Parts.of(by, [self.review.breakdown(system, params, by, uri) for system in self._systems]),
+            detail=self.detail.value,
+            has_audio=uri in self.review.audio,
+        )
+
+    def _say(self) -> None:
+        self.headline.value = systems_html(self._scores(), self.params)
+        comparison = None
+        if len(self._systems) > 1:
+            comparison = self.review.compare(self.first.value, self.second.value, self.params)
+        self.verdict.value = verdict_html(comparison, self.review.remarks)
+
+    def _rescore(self, _change: Any = None) -> None:
+        """Other systems, or another way to count: everything but the place in the recording."""
+        self._deselect()
+        self._redraw()
+        self._list()
+        self._say()
+
+    def _open(self, _change: Any = None) -> None:
+        """Another recording: its time axis begins anew."""
+        if self._busy:
+            return
+        self._deselect()
+        self._redraw(keep_axis=False)
+        self._list()
+
+    def _redraw(self, _change: Any = None, keep_axis: bool = True) -> None:
+        self._scene = self._compose()
+        self._screen = plot_breakdown(
+            self._scene,
+            view=self._view() if keep_axis else None,
+            selection=self._stretch,
+            sound=self._sound,
+        )
+        self._busy = True
+        try:
+            with self.figure.batch_update():
+                update_traces(self.figure, self._screen.figure)
+                update_layout(self.figure, self._screen.figure, keep=("xaxis",) if keep_axis else ())
+        finally:
+            self._busy = False
+
+    def _view(self) -> tuple[float, float]:
+        """Start and end (s) of what is visible."""
+        start, end = (from_axis(value) for value in self.figure.layout.xaxis.range)
+        return max(start, 0.0), min(end, self._scene.duration)
+
+    def _zoomed(self, axis: Any, _range: Any, autorange: Any) -> None:
+        """Draw what is in view now; nothing but the lanes changes."""
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            if autorange:  # a double click; written out as a range, so that the next one is a change again
+                with self.figure.batch_update():
+                    axis.range = (float(on_axis(0.0)), float(on_axis(self._scene.duration)))
+                    axis.autorange = False
+            lanes = plot_lanes(self._scene, self._view())
+            self._screen.tables.update(lanes.tables)
+            with self.figure.batch_update():
+                update_traces(self.figure, lanes.figure)
+        finally:
+            self._busy = False
+
+    # -- the table -----------------------------------------------------------------------------
+
+    def _list(self, _change: Any = None) -> None:
+        """Fill the table with the errors that the filters let through."""
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            everyone = self._listed_errors(filtered=False)
+            pairs = everyone[["reference_speaker", "hypothesis_speaker"]].to_numpy(dtype=object).ravel()
+            found = sorted({who for who in pairs if who is not None}, key=str)
+            chosen = self.speaker.value if self.speaker.value in found else ALL
+            self.speaker.options = [("all", ALL), *((speaker_name(who), who) for who in found)]
+            self.speaker.value = chosen
+            speakers = sorted(self._scene.reference["speaker"].unique(), key=str)
+            kept = self.voice.value if self.voice.value in speakers else ALL
+            self.voice.options = [("a speaker …", ALL), *((str(who), who) for who in speakers)]
+            self.voice.value = kept
+        finally:
+            self._busy = False
+        self.table.show(self.listed_errors(), len(everyone))
+
+    def listed_errors(self) -> pd.DataFrame:
+        """The errors in the table, all of them, longest first."""
+        return self._listed_errors(filtered=True)
+
+    def _listed_errors(self, filtered: bool) -> pd.DataFrame:
+        system = self._systems[min(self.listed.value, len(self._systems) - 1)]
+        errors = self.review.errors(system, self.params, None if self.scope.value else self.recording.value)
+        if not filtered:
+            return errors
+        speaker = None if self.speaker.value == ALL else self.speaker.value
+        return filter_errors(
+            errors, kind=self.kind.value or None, min_duration=self.shortest.value, speaker=speaker
+        )
+
+    def _export(self, _button: Any = None) -> None:
+        if not self.path.value.strip():
+            raise InputError("name a file to write the errors to, without its ending")
+        written = write_errors(f"{self.path.value.strip()}{self.format.value}", self.listed_errors())
+        names = ", ".join(path.name for path in written[:3]) + (" …" if len(written) > 3 else "")
+        self.exported.value = f'<span class="wb-about">{len(self.listed_errors())} errors in {names}</span>'
+
+    # -- selection -----------------------------------------------------------------------------
+
+    def _chosen(self, _trace: Any, points: Any, _state: Any) -> None:
+        """A recording of the overview."""
+        if points.point_inds:
+            self.recording.value = self._scene.order[points.point_inds[0]]
+
+    def _cell(self, _trace: Any, points: Any, _state: Any) -> None:
+        """A cell of the confusions: list the errors behind it."""
+        if not points.point_inds:
+            return
+        (row, column) = points.point_inds[0]
+        matrix = self._scene.confusion
+        is_missed, is_nobody = column == matrix.shape[1] - 1, row == len(matrix) - 1
+        self._busy = True
+        try:
+            self.listed.value, self.scope.value = self.detail.value, False
+            self.kind.value = "missed" if is_missed else "false_alarm" if is_nobody else "confusion"
+        finally:
+            self._busy = False
+        self._list()
+        wanted = matrix.columns[column] if is_nobody else matrix.index[row]
+        if wanted in [value for _, value in self.speaker.options]:
+            self.speaker.value = wanted
+
+    def _clicked(self, trace: Any, points: Any, _state: Any) -> None:
+        """Something in a lane: say it in words, play it."""
+        table = self._screen.tables[trace.name]
+        if not points.point_inds or points.point_inds[0] >= len(table):
+            return  # drawn before the last redraw
+        row = table.iloc[points.point_inds[0]]
+        is_error = trace.name.startswith("errors")
+        number = (LANES.index(trace.name) - 1) % 2
+        if is_error:
+            what = f"{'AB'[number]}: {describe_errors(row.to_frame().T)[0]}"
+        elif trace.name == "reference":
+            what = f"reference {row['speaker']}"
+        else:
+            view = self._scene.views[number]
+            what = f"{'AB'[number]}: {matched_name(row['speaker'], view.matching, True)}"
+        self._select(row["start"], row["end"], what, CONTEXT)
+
+    def _picked(self, change: Any) -> None:
+        """A row of the table: go where it is, say it, play it."""
+        errors = self.listed_errors().head(MOST_ROWS)
+        index = int(change["new"].get("index", -1))
+        if not 0 <= index < len(errors):
+            return
+        error = errors.iloc[index]
+        if error["uri"] != self.recording.value:
+            self._busy = True
+            try:
+                self.recording.value = error["uri"]
+            finally:
+                self._busy = False
+            self._redraw(keep_axis=False)
+        letter = "AB"[min(self.listed.value, len(self._systems) - 1)]
+        what = f"{letter}: {describe_errors(error.to_frame().T)[0]}"
+        self._show(error["start"], error["end"])
+        self._select(error["start"], error["end"], what, CONTEXT)
+        self.table.selected = index
+
+    def _show(self, start: float, end: float) -> None:
+        """Move the time axis where the stretch is out of view or too small to be seen."""
+        low, high = self._view()
+        if low <= start and end <= high and (end - start) > 0.004 * (high - low):
+            return
+        width = min(max(12 * (end - start), 20.0), self._scene.duration)
+        low = min(max((start + end - width) / 2, 0.0), self._scene.duration - width)
+        self.figure.layout.xaxis.range = (float(on_axis(low)), float(on_axis(low + width)))
+
+    def _deselect(self) -> None:
+        self.selection, self._sound, self._replay = None, None, None
+        self.player.text = HINT if self.review.audio else SILENT
+
+    def _select(self, start: float, end: float, what: str, context: float) -> None:
+        uri = self.recording.value
+        self.selection = (uri, float(start), float(end))
+        self.table.selected = -1
+        words = f"{uri} · {region(start, end)} · {what} · {end - start:.1f} s"
+        if uri not in self.review.audio:
+            self.player.text = f"{words} · no audio"
+            self._mark(None)
+            return
+        clip_start = max(start - context, 0.0)
+        clip_end = min(end + context, self._scene.duration, clip_start + CLIP_LIMIT)
+        waveform = crop_audio(self.review.audio[uri], clip_start, clip_end)
+        self._sound = Sound(spectrum=spectrogram(waveform), start=clip_start)
+        self._mark(self._sound)
+        self._play(words, wav_bytes(waveform), clip_start)
+
+    def _mark(self, sound: Sound | None) -> None:
+        """Show the selected stretch in the lanes, and its spectrogram."""
+        self._sound = sound
+        drawn = plot_breakdown(self._scene, view=self._view(), selection=self._stretch, sound=sound)
+        self._busy = True
+        try:
+            with self.figure.batch_update():
+                update_traces(self.figure, go.Figure(drawn.figure.data[-1:]))
+                update_layout(self.figure, drawn.figure, keep=("xaxis",))
+        finally:
+            self._busy = False
+
+    # -- sound ---------------------------------------------------------------------------------
+
+    def _path(self) -> Path:
+        uri = self.recording.value
+        if uri not in self.review.audio:
+            raise InputError(f"no audio for {uri}: give audio=…, a folder that holds it")
+        return self.review.audio[uri]
+
+    def _play(self, words: str, wav: bytes, start: float) -> None:
+        self._replay = (words, wav, start)
+        self.player.text = words
+        self.player.play(wav, start)
+
+    def _play_again(self, _change: Any = None) -> None:
+        """Play the selection; without one, what is in view."""
+        if self._replay is None:
+            start, end = self._view()
+            self._play_stretch(start, end, "what is in view")
+        else:
+            self._play(*self._replay)
+
+    def _play_stretch(self, start: float, end: float, what: str) -> None:
+        end = min(end, self._scene.duration, start + CLIP_LIMIT)
+        words = f"{self.recording.value} · {region(start, end)} · {what} · {end - start:.1f} s"
+        self._play(words, wav_bytes(crop_audio(self._path(), start, end)), start)
+
+    def _play_beside(self, side: int) -> None:
+        """What is heard on one side of the change of speaker that is nearest to the selection."""
+        place = self._view()[0] if self.selection is None else self.selection[1]
+        turns = self._scene.reference
+        changes = np.unique(turns[["start", "end"]].to_numpy(dtype=float).ravel())
+        if not len(changes):
+            raise InputError("nobody speaks in the reference of this recording")
+        change = float(changes[np.abs(changes - place).argmin()])
+        start, end = (change - BESIDE, change) if side < 0 else (change, change + BESIDE)
+        words = f"{'before' if side < 0 else 'after'} the change at {clock(change, 3)}"
+        self._play_stretch(max(start, 0.0), end, words)
+
+    def _play_speaker(self, _button: Any = None) -> None:
+        """All that one reference speaker says, one turn after the other."""
+        who = self.voice.value
+        if who == ALL:
+            raise InputError("choose a speaker first: the list is right of the button")
+        turns = self._scene.reference
+        own = turns[turns["speaker"] == who]
+        stretches = list(zip(own["start"], own["end"], strict=True))
+        wav, number, heard = cut_clips(self._path(), stretches)
+        count = f"{number} of {len(own)} turns" if number < len(own) else f"all {len(own)} turns"
+        self._play(f"{self.recording.value} · reference {who} · {count} · {heard:.1f} s", wav, NOWHERE)
+
+    # -- the twin without a kernel -------------------------------------------------------------
+
+    def to_html(self, include_plotlyjs: bool | str = False, full_html: bool = False) -> str:
+        """The same picture with the same numbers and the listed errors, as HTML that needs no kernel.
+
+        Parameters
+        ----------
+        include_plotlyjs : as plotly's: False if the page brings plotly.js itself, True to embed it
+        full_html : a page of its own instead of a fragment
+        """
+        figure = go.Figure(
+            plot_breakdown(self._scene, view=self._view(), selection=self._stretch, sound=self._sound).figure
+        )
+        words = "" if self.selection is None else self._heard()
+        listed = table_html(self.listed_errors(), len(self._listed_errors(filtered=False)))
+        lines = [self.headline.value, self.verdict.value, self.errors.value]
+        page = f"{self.recording.value}: errors, {convention(self.collar.value, not self.overlap.value)}"
+        return static_page(lines, figure, page, include_plotlyjs, full_html, below=[words, listed])
+
+    def _heard(self) -> str:
+        """The selection in words; a short clip comes along."""
+        text = f'<div class="wb-selection">{html.escape(self.player.text)}</div>'
+        if not self.player.wav or len(self.player.wav) > MOST_EMBEDDED:
+            return text
+        address = f"data:audio/wav;base64,{base64.b64encode(self.player.wav).decode('ascii')}"
+        return f'{text}<audio controls preload="none" src="{address}"></audio>'
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The live screen, or its twin where `WORKBENCH_STATIC` is 1 (`workbench report`)."""
+        if os.environ.get("WORKBENCH_STATIC") == "1":
+            return {"text/html": self.to_html(), "text/plain": f"ErrorScreen({self.recording.value})"}
+        return super()._repr_mimebundle_(**kwargs)
