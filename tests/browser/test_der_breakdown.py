@@ -14,6 +14,7 @@ ROWS = "[...document.querySelectorAll('.wb-errors tbody tr')]"
 def notebook(lab, repository):
     if not (repository / "data" / "demo" / "hypotheses" / "early.rttm").is_file():
         pytest.skip("needs data/demo/hypotheses, which scripts/make_demo_hypotheses.py makes")
+    lab.page.set_viewport_size({"width": 1500, "height": 1800})  # marks out of view cannot be clicked
     lab.open_notebook(NOTEBOOK)
     lab.run_all()
     lab.wait_plot()
