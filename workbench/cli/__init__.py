@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -55,14 +56,34 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE_CLOSED) from None
         except KeyboardInterrupt:
-            typer.secho("interrupted", err=True, fg="red")
-            raise typer.Exit(INTERRUPTED) from None
+            say_interrupted()
         except Exception as error:
+            if Interruption.seen:
+                # A library that was just being imported can turn the interrupt into an error of its own.
+                say_interrupted()
             if ctx.meta.get("debug", False):
                 traceback.print_exc()
             else:
                 typer.secho(message_of(error), err=True, fg="red")
             raise typer.Exit(UNUSABLE) from None
+
+
+class Interruption:
+    """Remembers that the user asked to stop, whatever becomes of the exception that says so."""
+
+    seen = False
+
+    @classmethod
+    def handle(cls, _signal: int, _frame: object) -> NoReturn:
+        """What Python does with Ctrl-C, noted down."""
+        cls.seen = True
+        raise KeyboardInterrupt
+
+
+def say_interrupted() -> NoReturn:
+    """One word, and the exit code that shells have for it."""
+    typer.secho("interrupted", err=True, fg="red")
+    raise typer.Exit(INTERRUPTED) from None
 
 
 def message_of(error: Exception) -> str:
@@ -151,4 +172,5 @@ def main() -> None:
     """Entry point of the console script."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no error
+    signal.signal(signal.SIGINT, Interruption.handle)
     app()
