@@ -56,11 +56,11 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE_CLOSED) from None
         except KeyboardInterrupt:
-            say_interrupted()
+            raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if Interruption.seen:
                 # A library that was just being imported can turn the interrupt into an error of its own.
-                say_interrupted()
+                raise typer.Exit(INTERRUPTED) from None
             if ctx.meta.get("debug", False):
                 traceback.print_exc()
             else:
@@ -68,22 +68,20 @@ class Commands(TyperGroup):
             raise typer.Exit(UNUSABLE) from None
 
 
-class Interruption:
-    """Remembers that the user asked to stop, whatever becomes of the exception that says so."""
+class Interruption(KeyboardInterrupt):
+    """Ctrl-C, noted down: a library that is just being imported may lose the exception itself.
+
+    A type of its own, because Python ends the process by SIGINT instead of our exit code once a plain
+    KeyboardInterrupt has passed through code that a C extension runs, even if it was caught later.
+    """
 
     seen = False
 
     @classmethod
     def handle(cls, _signal: int, _frame: object) -> NoReturn:
-        """What Python does with Ctrl-C, noted down."""
+        """Signal handler."""
         cls.seen = True
-        raise KeyboardInterrupt
-
-
-def say_interrupted() -> NoReturn:
-    """One word, and the exit code that shells have for it."""
-    typer.secho("interrupted", err=True, fg="red")
-    raise typer.Exit(INTERRUPTED) from None
+        raise cls
 
 
 def message_of(error: Exception) -> str:
@@ -173,4 +171,10 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no error
     signal.signal(signal.SIGINT, Interruption.handle)
-    app()
+    try:
+        app()
+    except SystemExit:
+        if Interruption.seen:
+            typer.secho("interrupted", err=True, fg="red")
+            raise SystemExit(INTERRUPTED) from None
+        raise

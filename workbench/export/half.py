@@ -20,19 +20,40 @@ def to_half(model: ModelProto, kept: Set[str]) -> ModelProto:
     """Half precision everywhere but in the nodes named in `kept`; inputs and outputs stay as they are."""
     inferred = onnx.shape_inference.infer_shapes(model)
     graph = inferred.graph
-    floats = {
-        value.name
-        for value in [*graph.value_info, *graph.output, *graph.input]
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT
-    } | {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
-    known = {value.name for value in [*graph.value_info, *graph.output, *graph.input]}
-    known |= {tensor.name for tensor in graph.initializer}
+    types = tensor_types(inferred)
+    floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT}
     builder = _Builder(graph, floats)
     for node in list(graph.node):
-        builder.add(node, half=node.name not in kept and _can_be_half(node, known))
+        builder.add(node, half=node.name not in kept and _can_be_half(node, types.keys()))
     builder.finish()
     del graph.value_info[:]
     return inferred
+
+
+def tensor_types(model: ModelProto) -> dict[str, int]:
+    """Number formats by tensor: those that shape inference found, and what follows from the operators."""
+    graph = model.graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for value in [*graph.value_info, *graph.output, *graph.input]:
+        types[value.name] = value.type.tensor_type.elem_type
+    types = {name: kind for name, kind in types.items() if kind}
+    version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    for node in graph.node:
+        if node.domain or not onnx.defs.has(node.op_type):
+            continue
+        schema = onnx.defs.get_schema(node.op_type, version)
+        # inference gives up on shapes it cannot follow, but a type variable such as T is one everywhere
+        bound = {
+            formal.type_str: types[name]
+            for formal, name in zip(schema.inputs, node.input, strict=False)
+            if name in types
+        }
+        for formal, name in zip(schema.outputs, node.output, strict=False):
+            if name and name not in types and formal.type_str in bound:
+                types[name] = bound[formal.type_str]
+            elif name and name not in types and formal.type_str.startswith("tensor("):
+                types[name] = TensorProto.DataType.Value(formal.type_str[len("tensor(") : -1].upper())
+    return types
 
 
 def _can_be_half(node: NodeProto, known: Set[str]) -> bool:
