@@ -99,7 +99,8 @@ def test_hypothesis_speakers_wear_the_colour_of_their_reference_speaker(review):
 def test_every_lane_is_one_trace_and_a_point_is_a_row_of_its_table(review):
     screen = plot_breakdown(scene_of(review))
     for lane in LANES:
-        assert len(trace_of(screen, lane).x) == len(screen.tables[lane]) > 0 or lane == "errors B"
+        assert len(trace_of(screen, lane).x) == len(screen.tables[lane])
+        assert len(screen.tables[lane]) > 0 or lane in ("errors B", "changes")
     errors = screen.tables["errors A"]
     assert list(errors["kind"]) == ["confusion", "missed", "false_alarm"]
     starts = [from_axis(base) for base in trace_of(screen, "errors A").base]

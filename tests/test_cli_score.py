@@ -3,7 +3,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 from command import run
 
 
@@ -127,3 +129,34 @@ def test_a_closed_pipe_is_no_error(files):
     _, stderr = process.communicate(timeout=60)
     assert stderr == ""
     assert process.returncode in (0, 141)
+
+
+@pytest.mark.parametrize("collar", ["inf", "nan", "-1"])
+def test_a_collar_that_is_no_duration_is_refused(files, collar):
+    result = run("score", files / "ref.rttm", files / "hyp.rttm", "--collar", collar)
+    assert result.exit_code == 2
+    assert f"--collar must be a number of seconds, 0 or more, got {collar}" in result.stderr
+
+
+def test_an_empty_uem_is_said_to_name_nothing(files):
+    (files / "all.uem").write_text("")
+    result = run("score", files / "ref.rttm", files / "hyp.rttm", "--uem", files / "all.uem")
+    assert result.exit_code == 2
+    assert "UEM names none" in result.stderr
+
+
+def test_a_reference_longer_than_its_recording_is_refused(files):
+    for uri, duration in (("one", 20), ("two", 8)):
+        soundfile.write(files / f"{uri}.wav", np.zeros(duration * 1000), 1000)
+    result = run("score", files / "ref.rttm", files / "hyp.rttm", "--audio", files)
+    assert result.exit_code == 2
+    assert "two: the reference ends at 10.00 s, but the recording is 8.00 s long" in result.stderr
+    trusted = run("score", files / "ref.rttm", files / "hyp.rttm", "--audio", files, "--trust-reference")
+    assert trusted.exit_code == 0
+
+
+def test_audio_of_other_recordings_is_no_check(files):
+    soundfile.write(files / "other.wav", np.zeros(1000), 1000)
+    result = run("score", files / "ref.rttm", files / "hyp.rttm", "--audio", files / "other.wav")
+    assert result.exit_code == 2
+    assert "none of the 1 recordings has the name of a reference" in result.stderr

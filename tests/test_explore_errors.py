@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
 import wave
 from types import SimpleNamespace
 
@@ -14,12 +16,13 @@ from pyannote.core import Annotation, Segment
 
 from workbench.errors import InputError
 from workbench.explorers import explore_errors
-from workbench.explorers.breakdown_controls import ALL
+from workbench.explorers.breakdown_controls import ALL, BOTH
 from workbench.explorers.clips import NOWHERE, PAUSE
+from workbench.plots import theme
 from workbench.plots.lanes import from_axis, on_axis
 from workbench.review import Review
 from workbench.rttm import read_rttm, write_rttm
-from workbench.scoring import score
+from workbench.scoring import DiarizationCounts, score
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ipywidgets")
 
@@ -323,3 +326,72 @@ def test_the_hypotheses_of_the_notebook_are_of_the_recordings_that_are_shipped(r
     review = Review(demo / "demo.rttm", {file.stem: file for file in files}, demo, demo / "demo.uem")
     assert review.remarks == []
     assert review.uris == sorted(path.stem for path in demo.glob("*.flac"))
+
+
+def test_what_b_fixed_and_broke_has_a_lane_and_a_list(screen):
+    lane = screen._screen.tables["changes"]
+    seconds = (lane["end"] - lane["start"]).groupby(lane["kind"]).sum()
+    screen.listed.value = BOTH
+    listed = screen.listed_errors()
+    assert set(listed["kind"]) == {"fixed", "broken"}
+    assert listed.groupby("kind")["duration"].sum().to_dict() == pytest.approx(seconds.to_dict())
+    first = listed.iloc[0]  # bob from 5 to 8 s, whom A took for ann
+    assert (first["kind"], first["start"], first["end"]) == ("fixed", 5.0, 8.0)
+    assert (first["reference_speaker"], first["hypothesis_speaker"]) == ("bob", "x")
+    screen.kind.value = "broken"
+    assert set(screen.listed_errors()["kind"]) == {"broken"}
+    screen.listed.value = 0
+    assert "broken" not in [value for _, value in screen.kind.options]
+    click(screen._clicked, screen, "changes", int(np.flatnonzero(lane["start"] == 5.0)[0]))
+    assert screen.player.text == "hard · 5.0–8.0 s · B fixed bob → x · 3.0 s"
+    assert screen.errors.value == ""
+
+
+def test_without_a_second_system_there_is_no_lane_of_changes(audio):
+    alone = explore_errors(REFERENCES, {"bad": BAD}, audio)
+    assert alone._screen.tables["changes"].empty
+    alone.listed.value = BOTH
+    assert set(alone.listed_errors()["kind"]) <= {"missed", "false_alarm", "confusion"}
+    assert alone.errors.value == ""
+
+
+@pytest.mark.parametrize("by", ["overlap", "duration", "boundary", "speaker", "time"])
+def test_parts_can_be_those_of_all_recordings(screen, by):
+    screen.by.value, screen.pooled.value = by, True
+    shown = sum(sum(trace_of(screen, f"parts A {kind}").x) for kind in theme.ERRORS)
+    pooled = sum((score(REFERENCES[uri], BAD[uri]) for uri in REFERENCES), DiarizationCounts())
+    assert shown == pytest.approx(pooled.missed + pooled.false_alarm + pooled.confusion)
+    titles = [note.text for note in screen.figure.layout.annotations]
+    assert any("all 2 recordings" in title for title in titles)
+    screen.pooled.value = False
+    assert screen.errors.value == ""
+
+
+def test_scoring_shows_a_bar_and_newer_input_replaces_older(audio):
+    async def drive():
+        screen = explore_errors(REFERENCES, {"bad": BAD, "good": GOOD}, audio)
+        entered, go_on, scored = threading.Event(), threading.Event(), []
+        compute = screen.review.score
+
+        def slowly(system, params):
+            scored.append((system, params.collar))
+            entered.set()
+            assert go_on.wait(10)
+            return compute(system, params)
+
+        screen.review.score = slowly
+        screen.collar.value = 0.25
+        assert entered.wait(10)
+        assert screen.progress.layout.display == ""
+        assert screen.stage.value == "scoring bad"
+        screen.review.score = compute
+        screen.overlap.value = False  # before the first is done
+        go_on.set()
+        screen.wait()
+        return screen, scored
+
+    screen, scored = asyncio.run(drive())
+    assert scored == [("bad", 0.25)]  # the rest of the older work was never begun
+    assert "collar 0.25 s each side · overlap left out" in screen.headline.value
+    assert screen.progress.layout.display == "none"
+    assert screen.errors.value == ""

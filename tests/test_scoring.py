@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.diarization import DiarizationCoverage, DiarizationErrorRate, DiarizationPurity
+from scoring_pairs import random_turns, spoken
 
 from workbench.errors import InputError
 from workbench.scoring import DiarizationCounts, PurityCounts, SpeakerErrors, Turns, score, score_files
@@ -27,31 +28,6 @@ COMPONENTS = {
     "false_alarm": "false alarm",
     "confusion": "confusion",
 }
-
-
-def spoken(*turns: tuple[float, float, str], uri: str = "a") -> Annotation:
-    annotation = Annotation(uri=uri)
-    for number, (start, end, label) in enumerate(turns):
-        annotation[Segment(start, end), number] = label
-    return annotation
-
-
-def random_turns(
-    rng: np.random.Generator, num_turns: int, num_speakers: int, grid: float | None
-) -> Annotation:
-    """Overlapping, nested, touching and repeated turns, on a time grid or anywhere."""
-    annotation = Annotation(uri="a")
-    for number in range(num_turns):
-        start, end = np.sort(
-            rng.uniform(0, 30, 2) if rng.random() < 0.2 else rng.uniform(0, 30) + rng.uniform(0, 4, 2)
-        )
-        if grid is not None:
-            start, end = round(start / grid) * grid, round(end / grid) * grid
-        label = f"s{rng.integers(num_speakers)}"
-        annotation[Segment(start, end), number] = label
-        if rng.random() < 0.1:
-            annotation[Segment(start, end), f"again {number}"] = label
-    return annotation
 
 
 def random_uem(rng: np.random.Generator, grid: float | None) -> Timeline | None:

@@ -28,7 +28,7 @@ def write_errors(path: str | Path, errors: pd.DataFrame) -> list[Path]:
         `.TextGrid` for Praat. The last two hold one recording: of several, each gets a file of its own,
         `NAME.<uri>.txt`.
     errors : DataFrame
-        As `find_longest_errors` returns it.
+        As `find_longest_errors` returns it, or `Review.changes`.
 
     Returns
     -------
@@ -73,12 +73,8 @@ def describe(kind: str, reference_speaker: object, hypothesis_speaker: object) -
     >>> describe("confusion", "A", "x")
     'confusion A>x'
     """
-    who = {
-        "missed": f"{reference_speaker}",
-        "false_alarm": f"{hypothesis_speaker}",
-        "confusion": f"{reference_speaker}>{hypothesis_speaker}",
-    }
-    return f"{kind} {who[kind]}"
+    who = ">".join(str(speaker) for speaker in (reference_speaker, hypothesis_speaker) if speaker is not None)
+    return f"{kind} {who}".strip()
 
 
 def _texts(errors: pd.DataFrame) -> list[tuple[float, float, str]]:
@@ -103,7 +99,8 @@ def _audacity(path: Path, errors: pd.DataFrame) -> None:
 
 def _textgrid(path: Path, errors: pd.DataFrame) -> None:
     tiers = {}
-    for kind in ERROR_KINDS:
+    others = sorted(set(errors["kind"]) - set(ERROR_KINDS))
+    for kind in others or ERROR_KINDS:
         for number, row in enumerate(stack(_texts(errors[errors["kind"] == kind])), start=1):
             tiers[kind if number == 1 else f"{kind} {number}"] = row
     write_tiers(path, tiers)

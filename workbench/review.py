@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pyannote.core import Annotation, Timeline
 
@@ -21,6 +22,7 @@ from workbench.scoring.significance import Interval
 from workbench.timeline import find_turns
 
 Annotations = Mapping[str, Annotation]
+SIDES = ("reference_speaker", "hypothesis_speaker")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,9 @@ class Review:
 
     def breakdown(self, system: str, params: ScoringParams, by: By, uri: str | None = None) -> pd.DataFrame:
         """`scoring.breakdown` of one recording, or of all of them."""
-        return self._once(("by", system, params, by, uri), lambda: self._breakdown(system, params, by, uri))
+        return self._once(
+            ("breakdown", system, params, by, uri), lambda: self._breakdown(system, params, by, uri)
+        )
 
     def _breakdown(self, system: str, params: ScoringParams, by: By, uri: str | None) -> pd.DataFrame:
         references, hypotheses = self.references, self._hypotheses(system)
@@ -186,6 +190,32 @@ class Review:
                 params.skip_overlap,
             ),
         )
+
+    def changes(self, first: str, second: str, params: ScoringParams, uri: str | None = None) -> pd.DataFrame:
+        """What `second` (B) fixed and broke, longest first: columns as of `errors`.
+
+        The kind is `fixed` or `broken`; the speakers are those of the longest error of A that was fixed
+        there, or of B that came up.
+        """
+        table = self._once(("changes", first, second, params), lambda: self._changes(first, second, params))
+        return table if uri is None else table[table["uri"] == uri].reset_index(drop=True)
+
+    def _changes(self, first: str, second: str, params: ScoringParams) -> pd.DataFrame:
+        table = self.compare(first, second, params).changes.rename(columns={"change": "kind"})
+        table["duration"] = table["end"] - table["start"]
+        table["reference_speaker"] = table["hypothesis_speaker"] = None
+        table = table[["uri", "start", "end", "duration", "kind", *SIDES]].astype(
+            dict.fromkeys(SIDES, object)
+        )
+        for uri, kind in table[["uri", "kind"]].drop_duplicates().to_numpy(dtype=object):
+            rows = (table["uri"] == uri) & (table["kind"] == kind)
+            errors = self.errors(first if kind == "fixed" else second, params, uri)
+            table.loc[rows, list(SIDES)] = _speakers_behind(table[rows], errors)
+        return table.sort_values("duration", ascending=False, ignore_index=True, kind="stable")
+
+    def is_known(self, what: str, *key: object) -> bool:
+        """Whether an answer has been computed already."""
+        return (what, *key) in self._kept
 
     def _once(self, key, compute):
         if key not in self._kept:
@@ -220,6 +250,18 @@ def filter_errors(
     if speaker is not None:
         kept &= (errors["reference_speaker"] == speaker) | (errors["hypothesis_speaker"] == speaker)
     return errors[kept].reset_index(drop=True)
+
+
+def _speakers_behind(changes: pd.DataFrame, errors: pd.DataFrame) -> np.ndarray:
+    """Both speakers of the error that shares the most time with each change, shape (num_changes, 2)."""
+    found = np.full((len(changes), 2), None, dtype=object)
+    starts, ends = errors["start"].to_numpy(dtype=float), errors["end"].to_numpy(dtype=float)
+    speakers = errors[list(SIDES)].to_numpy(dtype=object)
+    for row, (start, end) in enumerate(changes[["start", "end"]].to_numpy(dtype=float)):
+        shared = np.minimum(ends, end) - np.maximum(starts, start)
+        if len(shared) and shared.max() > 0:
+            found[row] = speakers[shared.argmax()]
+    return found
 
 
 def _read(source: str | Path | Annotations) -> dict[str, Annotation]:

@@ -81,6 +81,15 @@ def test_the_breakdown_leads_from_a_recording_to_the_sound_of_an_error(notebook)
     assert cells[2] in selection.inner_text() or cells[0] in selection.inner_text()
     page.locator(".wb-errors tr.wb-picked").wait_for()
 
+    # what B fixed and broke is listed, and the parts can be those of all recordings
+    lab.choose("Kind", "all")
+    page.get_by_role("button", name="B vs A").click()
+    page.wait_for_function(f"() => {ROWS}.every(row => ['fixed', 'broken'].includes(row.dataset.kind))")
+    assert lab.read_plot(f"{trace('changes')}.x.length") > 0
+    page.get_by_role("button", name="all", exact=True).first.click()
+    lab.wait_plot_until("gd.layout.annotations.some(note => note.text.includes('all 8 recordings'))")
+    assert page.evaluate("(s => s.scrollWidth - s.clientWidth)(document.querySelector('.wb-screen'))") == 0
+
     # the convention is switched live
     words = page.locator(".wb-systems").inner_text()
     page.get_by_role("button", name="0.25 s").first.click()

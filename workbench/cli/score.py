@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -72,7 +73,6 @@ def score(
         typer.Option(
             "--collar",
             metavar="SECONDS",
-            min=0.0,
             help="Left unscored [bold]on each side[/bold] of every reference boundary, as md-eval and dscore "
             "count it: 0.25 forgives half a second in all (0.5 in pyannote.metrics).",
         ),
@@ -114,6 +114,16 @@ def score(
             rich_help_panel=COMPARING,
         ),
     ] = None,
+    audio: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--audio",
+            metavar="PATH",
+            show_default=False,
+            help="Recordings, or folders of them: a reference that does not fit their durations is refused. "
+            "May be repeated.",
+        ),
+    ] = None,
     trust_reference: Annotated[
         bool,
         typer.Option(TRUST, help="Score even if the reference looks empty, cut off or like a placeholder."),
@@ -134,13 +144,15 @@ def score(
     if others and not compare:
         raise InputError(f"unexpected argument {str(others[0])!r}; further systems follow --compare")
     check_outputs(files=[json, errors])
+    if not 0 <= collar < float("inf"):
+        raise InputError(f"--collar must be a number of seconds, 0 or more, got {collar:g}")
     if errors is not None:
         from workbench.error_files import check_format
 
         check_format(errors)
     references, hypotheses = read_annotations(reference), read_annotations(hypothesis)
     regions = None if uem is None else read_uem(uem)
-    found = check(references, hypotheses, regions, trust_reference)
+    found = check(references, hypotheses, regions, durations_of(audio or [], references), trust_reference)
 
     def score_one(system: dict[str, Annotation]) -> ScoreReport:
         return score_files(
@@ -206,6 +218,7 @@ def check(
     references: dict[str, Annotation],
     hypotheses: dict[str, Annotation],
     uem: dict[str, Timeline] | None,
+    durations: dict[str, float],
     trusted: bool,
 ) -> list[str]:
     """Stop where a reference cannot be right, unless it is trusted; else what is worth a remark."""
@@ -213,11 +226,27 @@ def check(
 
     hint = f"correct it, or give {TRUST} to score all the same"
     if trusted:
-        findings = check_references(references, hypotheses, uem)
+        findings = check_references(references, hypotheses, uem, durations)
     else:
-        findings = require_references(references, hypotheses, uem, hint=hint)
+        findings = require_references(references, hypotheses, uem, durations, hint=hint)
     # names that do not match are in the report already, unless a UEM hides them
     return [str(each) for each in findings if each.check != "unmatched" or "UEM" in each.problem]
+
+
+def durations_of(audio: list[Path], references: Iterable[str]) -> dict[str, float]:
+    """Seconds of those recordings that a reference names."""
+    from workbench.audio import audio_duration, find_recordings
+
+    if not audio:
+        return {}
+    recordings = find_recordings(audio)
+    named = sorted(recordings.keys() & set(references))
+    if not named:
+        raise InputError(
+            f"--audio: none of the {len(recordings)} recordings has the name of a reference; the first is "
+            f"{min(recordings)!r}; files are named as their recordings, without the ending"
+        )
+    return {uri: audio_duration(recordings[uri]) for uri in named}
 
 
 def name_systems(paths: list[Path]) -> list[str]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from pyannote.core import Annotation, Timeline
@@ -17,10 +16,11 @@ from pyannote.core import Annotation, Timeline
 from workbench.audio import crop_audio
 from workbench.error_files import write_errors
 from workbench.errors import InputError
-from workbench.explorers.breakdown_controls import ALL, HINT, SILENT, ErrorControls
+from workbench.explorers.breakdown_controls import ALL, BOTH, CHANGES, HINT, KINDS, SILENT
+from workbench.explorers.breakdown_scoring import ScoredScreen
+from workbench.explorers.breakdown_sound import SoundControls
 from workbench.explorers.breakdown_words import CONTEXT, order_recordings, systems_html, verdict_html
 from workbench.explorers.callbacks import ErrorStrip
-from workbench.explorers.clips import NOWHERE, cut_clips
 from workbench.explorers.error_table import MOST_ROWS, table_html
 from workbench.explorers.headline import static_page
 from workbench.explorers.playback import CLIP_LIMIT, wav_bytes
@@ -30,8 +30,8 @@ from workbench.plots.breakdown import LANES, Scene, plot_breakdown, plot_lanes
 from workbench.plots.breakdown_panels import Parts
 from workbench.plots.lanes import describe_errors, from_axis, on_axis
 from workbench.plots.spectrogram import Sound
-from workbench.plots.words import clock, convention, matched_name, region, speaker_name
-from workbench.review import Review, ScoringParams, filter_errors
+from workbench.plots.words import convention, count_of, matched_name, region, speaker_name
+from workbench.review import Review, filter_errors
 from workbench.spectrogram import spectrogram
 
 MOST_EMBEDDED = 700_000  # bytes of a clip in a page without a kernel: about 20 s
@@ -62,7 +62,7 @@ def explore_errors(
     return ErrorScreen(Review(references, systems, audio, uem), collar=collar, recording=recording)
 
 
-class ErrorScreen(ErrorControls):
+class ErrorScreen(ScoredScreen, SoundControls):
     """The screen behind `explore_errors`; its controls are attributes.
 
     Attributes
@@ -80,7 +80,6 @@ class ErrorScreen(ErrorControls):
         self.selection: tuple[str, float, float] | None = None
         self._sound: Sound | None = None
         self._busy = False  # while controls are set by the program
-        self._replay: Any = None
         self._build_controls(review, collar)
         order = order_recordings(self._scores(), self.sort.value)
         self.recording.value = recording or order[0]
@@ -99,11 +98,12 @@ class ErrorScreen(ErrorControls):
     def _listen(self) -> None:
         """Connect every control; ipywidgets would drop the errors of unguarded callbacks."""
         guard = self.errors.guard
-        for control in (self.first, self.second, self.collar, self.overlap):
+        for control in (self.first, self.second, self.collar, self.overlap, self.recording):
             control.observe(guard(self._rescore), names="value")
-        for control in (self.sort, self.detail, self.by):
-            control.observe(guard(self._redraw), names="value")
-        self.recording.observe(guard(self._open), names="value")
+        for control in (self.sort, self.detail):
+            control.observe(guard(self._arrange), names="value")
+        for control in (self.by, self.pooled):
+            control.observe(guard(self._divide), names="value")
         for control in (self.listed, self.scope, self.kind, self.shortest, self.speaker):
             control.observe(guard(self._list), names="value")
         self.table.observe(guard(self._picked), names="picked")
@@ -124,25 +124,19 @@ class ErrorScreen(ErrorControls):
     # -- what is shown -------------------------------------------------------------------------
 
     @property
-    def params(self) -> ScoringParams:
-        """How errors are counted now."""
-        return ScoringParams(collar=self.collar.value, skip_overlap=not self.overlap.value)
-
-    @property
     def _stretch(self) -> tuple[float, float] | None:
         """Start and end (s) of the selection."""
         return None if self.selection is None else self.selection[1:]
 
-    @property
-    def _systems(self) -> list[str]:
-        return [name for name in (self.first.value, self.second.value) if name != ALL]
-
-    def _scores(self) -> list[Any]:
-        return [self.review.score(system, self.params) for system in self._systems]
-
     def _compose(self) -> Scene:
         uri, params = self.recording.value, self.params
         by = self.by.value
+        note = f"all {count_of(len(self.review.uris), 'recording')}" if self.pooled.value else ""
+        tables = [self.review.breakdown(system, params, by, self._parts_of) for system in self._systems]
+        changes = None
+        if len(self._systems) > 1:
+            first, second = self._systems
+            changes = self.review.changes(first, second, params, uri)
         return Scene(
             uri=uri,
             duration=self.review.duration(uri),
@@ -150,7 +144,8 @@ class ErrorScreen(ErrorControls):
             views=[self.review.view(system, uri, params) for system in self._systems],
             scores=self._scores(),
             order=order_recordings(self._scores(), self.sort.value),
-            parts=Parts.of(by, [self.review.breakdown(system, params, by, uri) for system in self._systems]),
+            parts=Parts.of(by, tables, note),
+            changes=changes,
             detail=self.detail.value,
             has_audio=uri in self.review.audio,
         )
@@ -162,22 +157,28 @@ class ErrorScreen(ErrorControls):
             comparison = self.review.compare(self.first.value, self.second.value, self.params)
         self.verdict.value = verdict_html(comparison, self.review.remarks)
 
-    def _rescore(self, _change: Any = None) -> None:
-        """Other systems, or another way to count: everything but the place in the recording."""
-        self._deselect()
+    def _show(self) -> None:
         self._redraw()
         self._list()
         self._say()
 
-    def _open(self, _change: Any = None) -> None:
-        """Another recording: its time axis begins anew."""
-        if self._busy:
-            return
-        self._deselect()
-        self._redraw(keep_axis=False)
-        self._list()
+    def _rescore(self, _change: Any = None) -> None:
+        """Other systems, another way to count, or another recording, whose time axis begins anew."""
+        if not self._busy:
+            self._deselect()
+            self._prepare(self._show)
 
-    def _redraw(self, _change: Any = None, keep_axis: bool = True) -> None:
+    def _divide(self, _change: Any = None) -> None:
+        """Other parts, or of other recordings."""
+        self._prepare(self._redraw)
+
+    def _arrange(self, _change: Any = None) -> None:
+        """The same, sorted otherwise, or the confusions of the other system."""
+        if not self._pending:  # it is drawn once it is scored
+            self._redraw()
+
+    def _redraw(self) -> None:
+        keep_axis = self._scene.uri == self.recording.value
         self._scene = self._compose()
         self._screen = plot_breakdown(
             self._scene,
@@ -219,10 +220,13 @@ class ErrorScreen(ErrorControls):
 
     def _list(self, _change: Any = None) -> None:
         """Fill the table with the errors that the filters let through."""
-        if self._busy:
+        if self._busy or self._pending:  # it is filled once they are counted
             return
         self._busy = True
         try:
+            kinds = CHANGES if self._lists_changes else KINDS
+            if self.kind.options != tuple(kinds):
+                self.kind.options, self.kind.value = kinds, ALL
             everyone = self._listed_errors(filtered=False)
             pairs = everyone[["reference_speaker", "hypothesis_speaker"]].to_numpy(dtype=object).ravel()
             found = sorted({who for who in pairs if who is not None}, key=str)
@@ -242,14 +246,24 @@ class ErrorScreen(ErrorControls):
         return self._listed_errors(filtered=True)
 
     def _listed_errors(self, filtered: bool) -> pd.DataFrame:
-        system = self._systems[min(self.listed.value, len(self._systems) - 1)]
-        errors = self.review.errors(system, self.params, None if self.scope.value else self.recording.value)
+        where = None if self.scope.value else self.recording.value
+        if self._lists_changes:
+            first, second = self._systems
+            errors = self.review.changes(first, second, self.params, where)
+        else:
+            system = self._systems[min(self.listed.value, len(self._systems) - 1)]
+            errors = self.review.errors(system, self.params, where)
         if not filtered:
             return errors
         speaker = None if self.speaker.value == ALL else self.speaker.value
         return filter_errors(
             errors, kind=self.kind.value or None, min_duration=self.shortest.value, speaker=speaker
         )
+
+    @property
+    def _lists_changes(self) -> bool:
+        """Whether the table holds what B fixed and broke."""
+        return self.listed.value == BOTH and len(self._systems) > 1
 
     def _export(self, _button: Any = None) -> None:
         if not self.path.value.strip():
@@ -290,9 +304,12 @@ class ErrorScreen(ErrorControls):
             return  # drawn before the last redraw
         row = table.iloc[points.point_inds[0]]
         is_error = trace.name.startswith("errors")
+        is_change = trace.name == "changes"
         number = (LANES.index(trace.name) - 1) % 2
         if is_error:
             what = f"{'AB'[number]}: {describe_errors(row.to_frame().T)[0]}"
+        elif is_change:
+            what = f"B {describe_errors(row.to_frame().T)[0]}"
         elif trace.name == "reference":
             what = f"reference {row['speaker']}"
         else:
@@ -313,14 +330,14 @@ class ErrorScreen(ErrorControls):
                 self.recording.value = error["uri"]
             finally:
                 self._busy = False
-            self._redraw(keep_axis=False)
-        letter = "AB"[min(self.listed.value, len(self._systems) - 1)]
-        what = f"{letter}: {describe_errors(error.to_frame().T)[0]}"
-        self._show(error["start"], error["end"])
+            self._redraw()
+        letter = "B" if self._lists_changes else f"{'AB'[min(self.listed.value, len(self._systems) - 1)]}:"
+        what = f"{letter} {describe_errors(error.to_frame().T)[0]}"
+        self._bring_into_view(error["start"], error["end"])
         self._select(error["start"], error["end"], what, CONTEXT)
         self.table.selected = index
 
-    def _show(self, start: float, end: float) -> None:
+    def _bring_into_view(self, start: float, end: float) -> None:
         """Move the time axis where the stretch is out of view or too small to be seen."""
         low, high = self._view()
         if low <= start and end <= high and (end - start) > 0.004 * (high - low):
@@ -360,56 +377,6 @@ class ErrorScreen(ErrorControls):
                 update_layout(self.figure, drawn.figure, keep=("xaxis",))
         finally:
             self._busy = False
-
-    # -- sound ---------------------------------------------------------------------------------
-
-    def _path(self) -> Path:
-        uri = self.recording.value
-        if uri not in self.review.audio:
-            raise InputError(f"no audio for {uri}: give audio=…, a folder that holds it")
-        return self.review.audio[uri]
-
-    def _play(self, words: str, wav: bytes, start: float) -> None:
-        self._replay = (words, wav, start)
-        self.player.text = words
-        self.player.play(wav, start)
-
-    def _play_again(self, _change: Any = None) -> None:
-        """Play the selection; without one, what is in view."""
-        if self._replay is None:
-            start, end = self._view()
-            self._play_stretch(start, end, "what is in view")
-        else:
-            self._play(*self._replay)
-
-    def _play_stretch(self, start: float, end: float, what: str) -> None:
-        end = min(end, self._scene.duration, start + CLIP_LIMIT)
-        words = f"{self.recording.value} · {region(start, end)} · {what} · {end - start:.1f} s"
-        self._play(words, wav_bytes(crop_audio(self._path(), start, end)), start)
-
-    def _play_beside(self, side: int) -> None:
-        """What is heard on one side of the change of speaker that is nearest to the selection."""
-        place = self._view()[0] if self.selection is None else self.selection[1]
-        turns = self._scene.reference
-        changes = np.unique(turns[["start", "end"]].to_numpy(dtype=float).ravel())
-        if not len(changes):
-            raise InputError("nobody speaks in the reference of this recording")
-        change = float(changes[np.abs(changes - place).argmin()])
-        start, end = (change - BESIDE, change) if side < 0 else (change, change + BESIDE)
-        words = f"{'before' if side < 0 else 'after'} the change at {clock(change, 3)}"
-        self._play_stretch(max(start, 0.0), end, words)
-
-    def _play_speaker(self, _button: Any = None) -> None:
-        """All that one reference speaker says, one turn after the other."""
-        who = self.voice.value
-        if who == ALL:
-            raise InputError("choose a speaker first: the list is right of the button")
-        turns = self._scene.reference
-        own = turns[turns["speaker"] == who]
-        stretches = list(zip(own["start"], own["end"], strict=True))
-        wav, number, heard = cut_clips(self._path(), stretches)
-        count = f"{number} of {len(own)} turns" if number < len(own) else f"all {len(own)} turns"
-        self._play(f"{self.recording.value} · reference {who} · {count} · {heard:.1f} s", wav, NOWHERE)
 
     # -- the twin without a kernel -------------------------------------------------------------
 

@@ -24,7 +24,9 @@ SORTS = {
 PARTS = {"overlap": "overlap", "turn duration": "duration", "speaker change": "boundary"}
 PARTS |= {"speaker": "speaker", "time": "time"}
 ALL = ""  # choice of nothing in particular; ipywidgets takes None for "nothing chosen" and shows a blank
-KINDS = {"all": ALL} | {style.name: kind for kind, style in theme.ERRORS.items()}
+KINDS = [("all", ALL), *((style.name, kind) for kind, style in theme.ERRORS.items())]
+CHANGES = [("all", ALL), *((style.name, kind) for kind, style in theme.CHANGES.items())]
+BOTH = 2  # in the place of A's or B's number: what changes between them
 DURATIONS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # s
 EXPORTS = {"CSV": ".csv", "RTTM": ".rttm", "Audacity": ".txt", "TextGrid": ".TextGrid"}
 
@@ -36,7 +38,8 @@ class ErrorControls(ipywidgets.VBox):
     ----------
     first, second : systems A and B
     collar, overlap : how errors are counted
-    sort, recording, detail, by : what the overview shows
+    sort, recording, detail, by, pooled : what the overview shows
+    bar, stage, progress : how far the scoring is
     listed, scope, kind, shortest, speaker : what the table of errors lists
     player, table : the selection with its sound, the errors
     """
@@ -55,9 +58,19 @@ class ErrorControls(ipywidgets.VBox):
             value=True, description="overlap scored", indent=False, layout={"width": "124px"}
         )
         self.sort = _choice("Sort", list(SORTS.items()), "worst", 190, 32)
-        self.recording = _choice("Recording", review.uris, review.uris[0], 330, 68)
+        self.recording = _choice("Recording", review.uris, review.uris[0], 300, 68)
         self.detail = _switch([("A", 0), ("B", 1)], 0, "Whose confusions are shown", 40)
-        self.by = _choice("By", list(PARTS.items()), "overlap", 190, 24)
+        self.by = _choice("By", list(PARTS.items()), "overlap", 160, 20)
+        self.pooled = _switch(
+            [("this recording", False), ("all", True)], False, "Parts of which recordings", 112
+        )
+        self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "200px", "height": "8px"})
+        self.bar.style.bar_color = theme.SPEAKERS[4]
+        self.stage = ipywidgets.HTML()
+        self.stage.add_class("wb-progress")
+        self.progress = ipywidgets.HBox(
+            [self.stage, self.bar], layout={"display": "none", "align_items": "center", "flex": "0 0 auto"}
+        )
         self.headline = ipywidgets.HTML(layout={"width": "100%"})
         self.verdict = ipywidgets.HTML(layout={"width": "100%"})
         self.player = Player(text=HINT if review.audio else SILENT)
@@ -67,9 +80,14 @@ class ErrorControls(ipywidgets.VBox):
         self.voice = _choice("", [("a speaker …", ALL)], ALL, 150, 0)
         self.voice.tooltip = "All that one speaker says in this recording"
         self.play_voice = _button("▶ all of", "Play all that the chosen speaker says", 70)
-        self.listed = _switch([("A", 0), ("B", 1)], 0, "Whose errors are listed", 40)
+        self.listed = _switch(
+            [("A", 0), ("B", 1), ("B vs A", BOTH)],
+            0,
+            "Whose errors are listed, or what B fixed and broke",
+            52,
+        )
         self.scope = _switch([("this recording", False), ("all", True)], False, "Which recordings", 112)
-        self.kind = _choice("Kind", list(KINDS.items()), ALL, 150, 32)
+        self.kind = _choice("Kind", KINDS, ALL, 150, 32)
         lengths = [(f"≥ {value:g} s" if value else "any duration", value) for value in DURATIONS]
         self.shortest = _choice("", lengths, 0.0, 118, 0)
         self.speaker = _choice("Speaker", [("all", ALL)], ALL, 210, 60)
@@ -84,7 +102,7 @@ class ErrorControls(ipywidgets.VBox):
         systems = ipywidgets.HBox([self.first, self.second, self.collar, self.overlap, self.sort], layout=row)
         systems.layout.justify_content = "space-between"
         overview = ipywidgets.HBox(
-            [self.recording, _label("confusions of"), self.detail, self.by], layout=row
+            [self.recording, _label("confusions of"), self.detail, self.by, self.pooled], layout=row
         )
         overview.add_class("wb-controls")
         sound = ipywidgets.HBox(
@@ -94,9 +112,10 @@ class ErrorControls(ipywidgets.VBox):
             [_label("errors of"), self.listed, self.scope, self.kind, self.shortest, self.speaker], layout=row
         )
         export = ipywidgets.HBox([self.format, self.path, self.export, self.exported], layout=row)
+        answer = ipywidgets.HBox([self.headline, self.progress], layout=row)
         return [
             systems,
-            self.headline,
+            answer,
             self.verdict,
             overview,
             self.errors,

@@ -38,7 +38,7 @@ def rows_of(errors: pd.DataFrame) -> list[list[str]]:
     rows = []
     for row in errors[columns].head(MOST_ROWS).to_numpy(dtype=object):
         uri, start, end, duration, kind, *sides = row
-        style = theme.ERRORS[kind]
+        style = theme.KINDS[kind]
         who = ["–" if speaker is None else speaker_name(speaker) for speaker in sides]
         times = f"{clock(start, 3)} – {clock(end, 3)}"
         rows.append([kind, style.color, uri, times, f"{duration:.2f} s", style.name, *who])

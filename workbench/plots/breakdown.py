@@ -21,7 +21,7 @@ from workbench.plots.breakdown_panels import (
     recording_texts,
 )
 from workbench.plots.cast import labelled_rows
-from workbench.plots.lanes import as_dates, error_bars, on_axis, tick_format, turn_bars
+from workbench.plots.lanes import as_dates, change_bars, error_bars, on_axis, tick_format, turn_bars
 from workbench.plots.recording import Screen
 from workbench.plots.spectrogram import Sound, sound_axes, sound_image, sound_trace
 from workbench.plots.theme import SpeakerStyle, hypothesis_styles, reference_styles
@@ -29,7 +29,8 @@ from workbench.plots.words import matched_name, shortened, speaker_name
 from workbench.review import HypothesisView, SystemScore
 from workbench.timeline import order_speakers
 
-LANES = ("reference", "hypothesis A", "hypothesis B", "errors A", "errors B")
+LANES = ("reference", "hypothesis A", "hypothesis B", "errors A", "errors B", "changes")
+AXES = dict(zip(LANES, ("y", "y2", "y3", "y4", "y5", "y10"), strict=True))
 PANEL = 232  # px, height of the overview
 PANEL_GAP = 78  # px between the overview and the lanes
 SOUND = 118  # px, height of the spectrogram
@@ -52,6 +53,7 @@ class Scene:
     scores: Sequence[SystemScore]  # of both on all recordings
     order: Sequence[str]  # recordings, from above
     parts: Parts
+    changes: pd.DataFrame | None = None  # what B fixed and broke, where there is a B
     detail: int = 0  # number of the system whose confusions are shown
     has_audio: bool = True
 
@@ -139,16 +141,20 @@ def plot_lanes(scene: Scene, visible: tuple[float, float]) -> Screen:
             {} if system is None else {who: matched_name(who, system.matching, True) for who in looks},
             name="" if system is None else system.system,
             uri=scene.uri,
-            yaxis=f"y{number + 2}",
+            yaxis=AXES[lane],
             view=drawn,
         )
         bars.name = lane
         traces.append(bars)
-    for number, lane in enumerate(LANES[3:]):
+    for number, lane in enumerate(LANES[3:5]):
         errors = scene.views[number].errors if number < len(scene.views) else scene.views[0].errors.iloc[:0]
-        bars, tables[lane] = error_bars(errors, uri=scene.uri, yaxis=f"y{number + 4}", view=drawn)
+        bars, tables[lane] = error_bars(errors, uri=scene.uri, yaxis=AXES[lane], view=drawn)
         bars.name = lane
         traces.append(bars)
+    changes = scene.views[0].errors.iloc[:0] if scene.changes is None else scene.changes
+    bars, tables["changes"] = change_bars(changes, uri=scene.uri, yaxis=AXES["changes"], view=drawn)
+    bars.name = "changes"
+    traces.append(bars)
     return Screen(figure=go.Figure(traces), tables=tables)
 
 
@@ -175,6 +181,7 @@ def _row_heights(scene: Scene) -> dict[str, float]:
         "hypothesis B": hypothesis if has_other else 0,
         "errors A": 3 * 15,
         "errors B": 3 * 15 if has_other else 0,
+        "changes": 2 * 15 if has_other and scene.changes is not None else 0,
     }
 
 
@@ -199,22 +206,20 @@ def _layout(
         "hoverdistance": 12,
         "barmode": "stack",
         "uirevision": scene.uri,
-        "meta": {
-            "lanes": ["yaxis", "yaxis5" if len(scene.views) > 1 else "yaxis4"]
-        },  # for the player's lines
+        "meta": {"lanes": ["yaxis", f"yaxis{AXES[shown[-1]][1:]}"]},  # for the player's lines
     }
     top = lanes + SOUND_GAP + height
-    for number, lane in enumerate(LANES, start=1):
+    for lane in LANES:
+        name = f"yaxis{AXES[lane][1:]}"
         bottom = top - heights[lane]
         axis = _lane_axis(scene, lane) | {"domain": [max(bottom, 0) / inner, top / inner]}
-        layout[f"yaxis{number if number > 1 else ''}"] = axis
+        layout[name] = axis
         if heights[lane]:
             annotations.append(_title(_lane_title(scene, lane), x=0, y=top / inner))
             floor, top = bottom, bottom - theme.LANE_GAP
         else:
-            layout[f"yaxis{number}"] = axis | {"domain": [floor / inner, floor / inner], "visible": False}
-    last = "y5" if len(scene.views) > 1 else "y4"
-    layout["xaxis"] = _time_axis(scene, visible) | {"anchor": last}
+            layout[name] = axis | {"domain": [floor / inner, floor / inner], "visible": False}
+    layout["xaxis"] = _time_axis(scene, visible) | {"anchor": AXES[shown[-1]]}
     layout |= _overview_axes(scene, inner)
     layout |= sound_axes(sound, height / inner)
     annotations += _overview_titles(scene)
@@ -236,9 +241,10 @@ def _lane_axis(scene: Scene, lane: str) -> dict[str, object]:
         colors = [style.color for style in styles.values()]
         return axis | labelled_rows([str(name) for name in styles], colors, max(len(styles), 2))
     number = LANES.index(lane) - 1
-    if lane.startswith("errors"):
-        names = [style.name for style in theme.ERRORS.values()]
-        return axis | labelled_rows(names, [style.color for style in theme.ERRORS.values()], len(names))
+    if lane == "changes" or lane.startswith("errors"):
+        kinds = (theme.CHANGES if lane == "changes" else theme.ERRORS).values()
+        names = [style.name for style in kinds]
+        return axis | labelled_rows(names, [style.color for style in kinds], len(names))
     if number >= len(scene.views):
         return axis
     system = scene.views[number]
@@ -259,6 +265,8 @@ def _fitting_name(speaker: Hashable, system: HypothesisView) -> str:
 def _lane_title(scene: Scene, lane: str) -> str:
     if lane == "reference":
         return f"<b>{scene.uri}</b>{_quiet('reference')}"
+    if lane == "changes":
+        return f"<b>B against A</b>{_quiet('where B makes fewer errors than A, and where more')}"
     system = scene.views[(LANES.index(lane) - 1) % 2].system
     letter = lane[-1]
     if lane.startswith("errors"):
@@ -339,18 +347,18 @@ def _overview_titles(scene: Scene) -> list[dict[str, object]]:
     words = {
         "recordings": "<b>Recordings</b>" + _quiet(hint),
         "confusion": f"<b>Who was taken for whom</b>{_quiet(f'seconds, {letter}')}",
-        "parts": f"<b>By {_BY_WORDS[scene.parts.by]}</b>",
+        "parts": f"<b>By {_BY_WORDS[scene.parts.by]}</b>{_quiet(scene.parts.note)}",
     }
     left = {"recordings": 0.0, "confusion": -90, "parts": -92}
     return [_title(text, x=PANELS[name][0], y=1.0, shift=left[name]) for name, text in words.items()]
 
 
 _BY_WORDS = {
-    "overlap": "overlap, with error rate",
-    "duration": "duration of the turn",
+    "overlap": "overlap",
+    "duration": "turn duration",
     "boundary": "distance from a change",
-    "speaker": "reference speaker",
-    "time": "time in the recording",
+    "speaker": "speaker",
+    "time": "time",
 }
 
 

@@ -20,6 +20,7 @@ _PLACE = {"A": (-0.13, 0.46), "B": (0.27, 0.20)}
 _OPACITY = {"A": 1.0, "B": 0.62}
 _SHORT = {"no turn (false alarm)": "no turn", "nobody speaks": "nobody", "overlap": "overlapped"}
 CORRECT = theme.WAVEFORM
+MOST_SPEAKERS = 12  # rows that can be read
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,14 +30,24 @@ class Parts:
     by: str
     names: list[str]
     tables: list[pd.DataFrame]
+    note: str = ""  # what the parts are parts of
 
     @classmethod
-    def of(cls, by: str, tables: Sequence[pd.DataFrame]) -> Parts:
-        """Tables of several systems; their rows are the same but for stretches of time at the end."""
+    def of(cls, by: str, tables: Sequence[pd.DataFrame], note: str = "") -> Parts:
+        """Tables of several systems; their rows are the same but for stretches of time at the end.
+
+        Of the speakers of many recordings those with the most errors are kept.
+        """
         column = "speaker" if by == "speaker" else str(tables[0].columns[0])
+        if by == "speaker" and len(tables[0]) > MOST_SPEAKERS:
+            worst = tables[0]["errors"].sort_values(ascending=False, kind="stable").index[:MOST_SPEAKERS]
+            tables = [table.loc[worst] for table in tables]
+            note = ", ".join(filter(None, [note, f"worst {MOST_SPEAKERS}"]))
         longest = max(tables, key=len)
         names = ["nobody" if pd.isna(name) else str(name) for name in longest[column]]
-        return cls(by=by, names=names, tables=list(tables))
+        if by == "speaker" and longest["uri"].nunique() > 1:  # names are those of a recording
+            names = [f"{name} · {uri}" for name, uri in zip(names, longest["uri"], strict=True)]
+        return cls(by=by, names=names, tables=list(tables), note=note)
 
     @property
     def labels(self) -> list[str]:

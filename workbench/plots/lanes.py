@@ -120,9 +120,27 @@ def error_bars(
     errors: pd.DataFrame, *, uri: str, yaxis: str, view: tuple[float, float]
 ) -> tuple[go.Bar, pd.DataFrame]:
     """Errors as rectangles of one trace, one row per kind, and the table behind it."""
-    rows = {kind: row for row, kind in enumerate(theme.ERRORS)}
+    return _kind_bars(errors, theme.ERRORS, uri=uri, yaxis=yaxis, view=view)
+
+
+def change_bars(
+    changes: pd.DataFrame, *, uri: str, yaxis: str, view: tuple[float, float]
+) -> tuple[go.Bar, pd.DataFrame]:
+    """What one system fixed and broke against another, as `error_bars` draws errors."""
+    return _kind_bars(changes, theme.CHANGES, uri=uri, yaxis=yaxis, view=view)
+
+
+def _kind_bars(
+    errors: pd.DataFrame,
+    styles: Mapping[str, theme.ErrorStyle],
+    *,
+    uri: str,
+    yaxis: str,
+    view: tuple[float, float],
+) -> tuple[go.Bar, pd.DataFrame]:
+    rows = {kind: row for row, kind in enumerate(styles)}
     table = _in_view(errors.assign(row=errors["kind"].map(rows).astype(float)), view)
-    looks = [theme.ERRORS[kind] for kind in table["kind"]]
+    looks = [styles[kind] for kind in table["kind"]]
     bars = _bars(
         table, [look.color for look in looks], [look.hatch for look in looks], name="errors", yaxis=yaxis
     )
@@ -132,16 +150,14 @@ def error_bars(
 
 
 def describe_errors(errors: pd.DataFrame) -> list[str]:
-    """`confusion A → spk2`, `missed A`, `false alarm spk2`: one phrase per error."""
+    """`confusion A → spk2`, `missed A`, `false alarm spk2`, `fixed A`: one phrase per error or change."""
     texts = []
     for kind, reference, hypothesis in zip(
         errors["kind"], errors["reference_speaker"], errors["hypothesis_speaker"], strict=True
     ):
-        if kind == "confusion":
-            who = f"{reference} → {speaker_name(hypothesis)}"
-        else:
-            who = str(reference) if kind == "missed" else speaker_name(hypothesis)
-        texts.append(f"{theme.ERRORS[kind].name} {who}")
+        known = [] if pd.isna(reference) else [str(reference)]
+        known += [] if pd.isna(hypothesis) else [speaker_name(hypothesis)]
+        texts.append(" ".join([theme.KINDS[kind].name, " → ".join(known)]).strip())
     return texts
 
 

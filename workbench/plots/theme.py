@@ -54,6 +54,13 @@ ERRORS: dict[str, ErrorStyle] = {
     "confusion": ErrorStyle(name="confusion", color="#E8502A", hatch="x"),
 }
 
+CHANGES: dict[str, ErrorStyle] = {  # between two systems
+    "fixed": ErrorStyle(name="fixed", color="#009E73", hatch=""),
+    "broken": ErrorStyle(name="broken", color="#CC79A7", hatch="x"),
+}
+
+KINDS = ERRORS | CHANGES
+
 WIDTH = 1080  # px: a screen of 1100 px without scrolling sideways
 MARGIN = {"l": 104, "r": 14, "t": 24, "b": 44}
 ROW = 19  # px, one speaker

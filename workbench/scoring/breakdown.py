@@ -6,8 +6,9 @@ errors (their sum), der (errors over total, NaN without reference speech) and sh
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from pyannote.core import Annotation, Segment, Timeline
 
 from workbench.scoring.regions import each_recording
 from workbench.scoring.slots import Slots
-from workbench.scoring.turns import Turns
+from workbench.scoring.turns import Turns, dense
 from workbench.scoring.units import CONFUSION, CORRECT, FALSE_ALARM, MISSED, NOBODY, Units
 
 By = Literal["recording", "speaker", "overlap", "duration", "boundary", "time"]
@@ -98,7 +99,7 @@ class _Parts:
             return units, np.minimum(at_once, 2)[units.slot]
         if self.by == "duration":
             units = Units.of(slots)
-            duration = turn_durations(slots)[units.slot, units.ref]
+            duration = turn_durations(slots, units)
             group = np.searchsorted(self.limits, duration, side="right")
             return units, np.where(units.ref == NOBODY, len(self.limits) + 1, group)
         if self.by == "time":
@@ -153,33 +154,34 @@ def clock(time: float) -> str:
 
 def turn_boundaries(turns: Turns) -> np.ndarray:
     """Where somebody starts or stops talking, in order; touching turns of one speaker are one turn."""
-    edges = [np.concatenate(merged(turns, speaker)) for speaker in range(len(turns.labels))]
+    edges = [np.concatenate(pair) for pair in merged(turns)]
     return np.unique(np.concatenate(edges)) if edges else np.empty(0)
 
 
-def turn_durations(slots: Slots) -> np.ndarray:
-    """Duration (s) of the turn of each reference speaker that covers a slot, (num_slots, num_speakers + 1).
+def turn_durations(slots: Slots, units: Units) -> np.ndarray:
+    """Duration (s) of the reference turn that each unit is a part of, shape (num_units,).
 
-    The whole turn counts, also where a part of it is not scored; 0 where the speaker is silent, and in
-    the last column, which is `NOBODY`'s.
+    The whole turn counts, also where a part of it is not scored; 0 where the reference is silent.
     """
-    durations = np.zeros((len(slots), len(slots.ref.labels) + 1))
-    for speaker in range(len(slots.ref.labels)):
-        starts, ends = merged(slots.ref, speaker)
-        turn = np.searchsorted(starts, slots.starts, side="right") - 1
-        active = slots.active_ref[:, speaker] > 0
-        durations[active, speaker] = (ends - starts)[turn[active]]
+    durations = np.zeros(len(units.slot))
+    order = np.argsort(units.ref, kind="stable")
+    own = np.searchsorted(units.ref[order], np.arange(len(slots.ref.labels) + 1))
+    for speaker, (starts, ends) in enumerate(merged(slots.ref)):
+        part = order[own[speaker] : own[speaker + 1]]
+        turn = np.searchsorted(starts, slots.starts[units.slot[part]], side="right") - 1
+        durations[part] = (ends - starts)[turn]
     return durations
 
 
-def merged(turns: Turns, speaker: int) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends of a speaker's turns, in order; those that overlap or touch are one."""
-    own = turns.speakers == speaker
-    order = np.argsort(turns.starts[own], kind="stable")
-    starts, ends = turns.starts[own][order], turns.ends[own][order]
-    reach = np.maximum.accumulate(ends)
-    begins = np.concatenate([[True], starts[1:] > reach[:-1]])[: len(starts)]
-    return starts[begins], reach[np.concatenate([begins[1:], [True]])[: len(starts)]]
+def merged(turns: Turns) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Starts and ends of every speaker's turns, in order; those that overlap or touch are one."""
+    order = np.lexsort([turns.starts, turns.speakers])
+    limits = np.searchsorted(turns.speakers[order], np.arange(len(turns.labels) + 1))
+    for first, last in pairwise(limits):
+        own = order[first:last]
+        starts, reach = turns.starts[own], np.maximum.accumulate(turns.ends[own])
+        begins = np.concatenate([[True], starts[1:] > reach[:-1]])[: len(starts)]
+        yield starts[begins], reach[np.concatenate([begins[1:], [True]])[: len(starts)]]
 
 
 def _whole(slots: Slots) -> np.ndarray:
@@ -229,7 +231,7 @@ def find_fates(slots: Slots) -> list[SpeakerFate]:
     tenth of their time; merged where another speaker with that much time in it has most of their
     time in the same hypothesis speaker; missed where no hypothesis speaker has a tenth of their time.
     """
-    together = slots.cooccurrence  # (hypothesis, reference)
+    together = dense(slots.cooccurrence)  # (hypothesis, reference)
     spoken = slots.seconds @ slots.active_ref
     partner = {ref: slots.hyp.labels[hyp] for hyp, ref in slots.pairs}
     if not together.size:

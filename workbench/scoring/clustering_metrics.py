@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from pyannote.core import Timeline
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array, find
 
-from workbench.scoring.turns import Turns, activity, covered, regions_of
+from workbench.scoring.slots import in_common, matched
+from workbench.scoring.turns import Activity, Turns, activities, covered, dense, regions_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,12 +26,13 @@ class FrameLabels:
     Attributes
     ----------
     reference, hypothesis : bool array, shape (num_runs, num_speakers)
+        Both are sparse where there are many speakers.
     frames : int array, shape (num_runs,)
         Length of every run.
     """
 
-    reference: np.ndarray
-    hypothesis: np.ndarray
+    reference: Activity
+    hypothesis: Activity
     frames: np.ndarray
 
 
@@ -50,20 +53,25 @@ def frame_labels(
     # Exactly dscore's expressions: whether a turn includes a frame hangs on the last bit.
     times = step * np.arange(num_frames)
     sides = [_within(side, regions) for side in (reference, hypothesis)]
-    frames = [(np.searchsorted(times, side.starts), np.searchsorted(times, side.ends)) for side in sides]
-    region_frames = np.searchsorted(times, regions)
-    boundaries = np.unique(np.concatenate([*region_frames.T, *(edge for pair in frames for edge in pair)]))
-    kept = covered(boundaries, region_frames)
-    active = [
-        activity(boundaries, starts, ends, side.speakers, len(side.labels))[kept] > 0
-        for side, (starts, ends) in zip(sides, frames, strict=True)
+    in_frames = [
+        Turns(
+            np.searchsorted(times, side.starts), np.searchsorted(times, side.ends), side.speakers, side.labels
+        )
+        for side in sides
     ]
-    return FrameLabels(reference=active[0], hypothesis=active[1], frames=np.diff(boundaries)[kept])
+    region_frames = np.searchsorted(times, regions)
+    edges = [edge for side in in_frames for edge in (side.starts, side.ends)]
+    boundaries = np.unique(np.concatenate([*region_frames.T, *edges]))
+    kept = covered(boundaries, region_frames)
+    ref, hyp = (active[kept] > 0 for active in activities(boundaries, *in_frames))
+    return FrameLabels(reference=ref, hypothesis=hyp, frames=np.diff(boundaries)[kept])
 
 
 def _within(turns: Turns, regions: np.ndarray) -> Turns:
     """Turns that reach into a scored region; speakers without any are no speakers."""
-    inside = ((turns.starts[:, None] < regions[:, 1]) & (turns.ends[:, None] > regions[:, 0])).any(axis=1)
+    first = np.searchsorted(regions[:, 1], turns.starts, side="right")  # region that ends after the start
+    beginnings = np.append(regions[:, 0], np.inf)
+    inside = beginnings[first] < turns.ends
     present, speakers = np.unique(turns.speakers[inside], return_inverse=True)
     labels = tuple(turns.labels[index] for index in present)
     return Turns(turns.starts[inside], turns.ends[inside], speakers, labels)
@@ -83,14 +91,21 @@ class SpeakerErrors:
     def of(cls, labels: FrameLabels) -> SpeakerErrors:
         """Errors under the mapping with the smallest sum."""
         num_ref, num_hyp = labels.reference.shape[1], labels.hypothesis.shape[1]
-        shared = labels.reference.T @ (labels.hypothesis * labels.frames[:, None])  # frames, (ref, hyp)
-        either = labels.frames @ labels.reference
-        either = either[:, None] + labels.frames @ labels.hypothesis - shared
-        # two speakers who have no frame at all agree on nothing
-        jaccard_error = 1 - shared / np.maximum(either, 1)
+        shared = in_common(labels.reference, labels.hypothesis, labels.frames)  # (ref, hyp)
+        alone_ref, alone_hyp = labels.frames @ labels.reference, labels.frames @ labels.hypothesis
         errors = np.ones(num_ref)
-        mapped = linear_sum_assignment(jaccard_error)
-        errors[mapped[0]] = jaccard_error[mapped]
+        if isinstance(shared, csr_array):  # an entry only where there are frames in common
+            ref, hyp, both = find(shared)
+            agreement = csr_array(
+                (both / (alone_ref[ref] + alone_hyp[hyp] - both), (ref, hyp)), shape=shared.shape
+            )
+            for mapped_ref, mapped_hyp in matched(agreement):
+                errors[mapped_ref] = 1 - agreement[mapped_ref, mapped_hyp]
+        else:
+            # two speakers who have no frame at all agree on nothing
+            jaccard_error = 1 - shared / np.maximum(alone_ref[:, None] + alone_hyp - shared, 1)
+            mapped = linear_sum_assignment(jaccard_error)
+            errors[mapped[0]] = jaccard_error[mapped]
         return cls(errors=tuple(errors.tolist()), num_hypothesis=num_hyp)
 
     @property
@@ -200,10 +215,15 @@ class Contingency:
         )
 
 
-def _classes(active: np.ndarray) -> np.ndarray:
+def _classes(active: Activity) -> np.ndarray:
     """Number of the set of speakers in each row of `active` (num_runs, num_speakers)."""
     if not active.shape[1]:
-        return np.zeros(len(active), dtype=np.intp)
+        return np.zeros(active.shape[0], dtype=np.intp)
+    if isinstance(active, csr_array):
+        active.sort_indices()
+        rows = np.split(active.indices, active.indptr[1:-1])[: active.shape[0]]
+        numbers: dict[bytes, int] = {}
+        return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows], dtype=np.intp)
     return np.unique(active, axis=0, return_inverse=True)[1].reshape(-1)
 
 
@@ -227,6 +247,13 @@ def _normalized(mutual: float, ref: np.ndarray, hyp: np.ndarray) -> float:
     return min(mutual / math.sqrt(entropies[0] * entropies[1]), 1.0)
 
 
+def _largest(shared: Activity, axis: int) -> np.ndarray:
+    """Largest entry of every column (axis 0) or row (axis 1), not below 0."""
+    if isinstance(shared, csr_array):
+        return dense(shared.max(axis=axis)) if min(shared.shape) else np.zeros(1)
+    return shared.max(axis=axis, initial=0.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PurityCounts:
     """Seconds that purity and coverage are ratios of; counts of recordings add.
@@ -245,16 +272,13 @@ class PurityCounts:
         sides = (reference, hypothesis)
         boundaries = np.unique(np.concatenate([edge for side in sides for edge in (side.starts, side.ends)]))
         seconds = np.diff(boundaries)
-        ref, hyp = (
-            (activity(boundaries, side.starts, side.ends, side.speakers, len(side.labels)) > 0).astype(float)
-            for side in sides
-        )
-        shared = ref.T @ (hyp * seconds[:, None])  # (reference, hypothesis) speakers
+        ref, hyp = ((active > 0).astype(float) for active in activities(boundaries, *sides))
+        shared = in_common(ref, hyp, seconds)  # (reference, hypothesis) speakers
         return cls(
             hypothesis=float((seconds @ hyp).sum()),
-            hypothesis_largest=float(shared.max(axis=0, initial=0.0).sum()),
+            hypothesis_largest=float(_largest(shared, 0).sum()),
             reference=float((seconds @ ref).sum()),
-            reference_largest=float(shared.max(axis=1, initial=0.0).sum()),
+            reference_largest=float(_largest(shared, 1).sum()),
         )
 
     @property

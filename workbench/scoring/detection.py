@@ -102,7 +102,7 @@ class SpeakerCounts:
     @classmethod
     def of(cls, slots: Slots) -> SpeakerCounts:
         """Speakers who talk in scored time."""
-        ref, hyp = (int((active > 0).any(axis=0).sum()) for active in (slots.active_ref, slots.active_hyp))
+        ref, hyp = (int((active.sum(axis=0) > 0).sum()) for active in (slots.active_ref, slots.active_hyp))
         return cls(reference=ref, hypothesis=hyp, error=abs(hyp - ref), recordings=1, right=int(ref == hyp))
 
     def __add__(self, other: SpeakerCounts) -> SpeakerCounts:

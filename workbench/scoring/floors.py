@@ -13,7 +13,7 @@ from workbench.reconstruction import reconstruct
 from workbench.scoring.diarization import DiarizationCounts, score
 from workbench.scoring.local import active_frames
 from workbench.scoring.slots import Slots, matched
-from workbench.scoring.turns import Turns
+from workbench.scoring.turns import Turns, dense
 from workbench.types import INACTIVE, Features
 
 _SILENCE = Turns.of(Annotation())
@@ -104,7 +104,7 @@ def best_on_grid(
     outside = float(num_ref[~inside] @ seconds[~inside])
 
     occupied, frame = np.unique(frame[inside], return_inverse=True)  # frames with scored time
-    talks = np.minimum(slots.active_ref[inside], 1) * seconds[inside, None]
+    talks = np.minimum(dense(slots.active_ref[inside]), 1) * seconds[inside, None]
     per_frame = np.zeros((len(occupied), talks.shape[1]))
     np.add.at(per_frame, frame, talks)
     longest_first = -np.sort(-per_frame, axis=1)

@@ -14,7 +14,7 @@ from pyannote.core import Annotation, Segment, Timeline
 
 from workbench.scoring.diarization import DiarizationCounts
 from workbench.scoring.slots import SHORTEST, Slots, matched
-from workbench.scoring.turns import Turns
+from workbench.scoring.turns import Turns, dense
 
 _BINARY_GRID = 2.0**20  # seconds rounded to this fraction add up without any rounding
 _SILENCE = Turns.of(Annotation())
@@ -69,7 +69,7 @@ class PreparedReference:
         frame = np.searchsorted(self.boundaries, slots.starts, side="right") - 1
         inside = (frame >= 0) & (frame < len(self.boundaries) - 1)
         self._missed_outside = float((slots.num_ref * slots.seconds)[~inside].sum())
-        self._frame, self._ref = frame[inside], slots.active_ref[inside]
+        self._frame, self._ref = frame[inside], dense(slots.active_ref[inside])
         self._seconds = slots.seconds[inside]
         self._slivers = self._find_slivers(slots.starts[inside], slots.ends[inside])
 

@@ -251,4 +251,6 @@ def _no_match(first: str, firsts: Iterable[str], second: str, seconds: Iterable[
 def _some(names: Iterable[str]) -> str:
     """The first few names."""
     ordered = sorted(names)
+    if not ordered:
+        return "none"
     return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")

@@ -12,8 +12,12 @@ from functools import cached_property
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array, eye_array, hstack
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from workbench.scoring.turns import Turns, activity, covered, regions_of
+from workbench.errors import InputError
+from workbench.scoring import turns
+from workbench.scoring.turns import Activity, Turns, activities, covered, dense, regions_of
 
 SHORTEST = 1e-6  # s: pyannote.core takes a segment for empty up to this duration
 
@@ -29,14 +33,15 @@ class Slots:
         In order; a stretch that is not scored leaves a gap.
     active_ref, active_hyp : int arrays, shape (num_slots, num_speakers)
         How many turns of each speaker cover the slot: more than one where they overlap themselves.
+        Both are sparse where there are many speakers.
     """
 
     ref: Turns
     hyp: Turns
     starts: np.ndarray
     ends: np.ndarray
-    active_ref: np.ndarray
-    active_hyp: np.ndarray
+    active_ref: Activity
+    active_hyp: Activity
 
     @classmethod
     def of(
@@ -58,8 +63,7 @@ class Slots:
         )
         if not len(regions):
             boundaries = boundaries[:0]
-        active_ref = activity(boundaries, ref.starts, ref.ends, ref.speakers, len(ref.labels))
-        active_hyp = activity(boundaries, hyp.starts, hyp.ends, hyp.speakers, len(hyp.labels))
+        active_ref, active_hyp = activities(boundaries, ref, hyp)
         scored = np.diff(boundaries) > SHORTEST
         if uem is not None:  # otherwise the one region holds everything
             scored &= covered(boundaries, regions)
@@ -92,13 +96,13 @@ class Slots:
         return self.active_hyp.sum(axis=1)
 
     @cached_property
-    def cooccurrence(self) -> np.ndarray:
-        """Seconds in common, shape (num_hyp_speakers, num_ref_speakers).
+    def cooccurrence(self) -> Activity:
+        """Seconds in common, shape (num_hyp_speakers, num_ref_speakers); sparse as `active_ref` is.
 
         A speaker who overlaps themselves counts with multiplicity, on both sides as a product: so
         pyannote weighs the mapping, although only the smaller number can be correct.
         """
-        return self.active_hyp.T @ (self.active_ref * self.seconds[:, None])
+        return in_common(self.active_hyp, self.active_ref, self.seconds)
 
     @cached_property
     def pairs(self) -> np.ndarray:
@@ -111,7 +115,7 @@ class Slots:
     @cached_property
     def greedy_pairs(self) -> np.ndarray:
         """A mapping that takes the largest co-occurrence first, as pyannote's `GreedyMapper`."""
-        left, pairs = self.cooccurrence.copy(), []
+        left, pairs = dense(self.cooccurrence).copy(), []
         while left.size and left.max() > 0:
             # pyannote has reference speakers in rows: the order decides between equals
             ref, hyp = np.unravel_index(np.argmax(left.T), left.T.shape)
@@ -131,9 +135,10 @@ class Slots:
         """Hypothesis label -> reference label."""
         return {self.hyp.labels[hyp]: self.ref.labels[ref] for hyp, ref in self.pairs}
 
-    def agreeing(self, pairs: np.ndarray) -> np.ndarray:
+    def agreeing(self, pairs: np.ndarray) -> Activity:
         """Turns that are correct under a mapping, shape (num_slots, num_pairs)."""
-        return np.minimum(self.active_hyp[:, pairs[:, 0]], self.active_ref[:, pairs[:, 1]])
+        hyp, ref = self.active_hyp[:, pairs[:, 0]], self.active_ref[:, pairs[:, 1]]
+        return hyp.minimum(ref) if isinstance(hyp, csr_array) else np.minimum(hyp, ref)
 
     def refine(self, cuts: np.ndarray) -> tuple[Slots, np.ndarray]:
         """The same slots, cut at further times as well.
@@ -166,17 +171,44 @@ class Slots:
         return slots, parent
 
 
-def matched(cooccurrence: np.ndarray) -> np.ndarray:
+def in_common(first: Activity, second: Activity, weights: np.ndarray) -> Activity:
+    """Weight of the slots in which both speak, shape (num_first, num_second); sparse as they are."""
+    weighted = second * weights[:, None]
+    return csr_array(first.T @ weighted) if isinstance(first, csr_array) else first.T @ weighted
+
+
+def matched(cooccurrence: Activity) -> np.ndarray:
     """Rows (hypothesis, reference) of the assignment with the largest sum, without empty pairs."""
+    if isinstance(cooccurrence, csr_array):
+        if np.prod(cooccurrence.shape) > turns.MOST_DENSE:
+            return _matched_sparse(cooccurrence)
+        cooccurrence = dense(cooccurrence)  # of several best mappings, the one that pyannote takes
     hyp, ref = linear_sum_assignment(cooccurrence, maximize=True)
     together = cooccurrence[hyp, ref] > 0
     return np.stack([hyp[together], ref[together]], axis=1)
 
 
+def _matched_sparse(cooccurrence: csr_array) -> np.ndarray:
+    """`matched` without ever looking at pairs that have nothing in common.
+
+    The solver finds a partner for everybody at the least cost: so everybody also has the choice of a
+    partner of their own at the cost of sharing nothing, and seconds become what is saved of that cost.
+    """
+    num_hyp, num_ref = cooccurrence.shape
+    if not cooccurrence.nnz:
+        return np.empty((0, 2), dtype=np.intp)
+    nothing = float(cooccurrence.data.max()) + 1.0  # a cost of 0 would be no entry
+    costs = cooccurrence.copy()
+    costs.data = nothing - costs.data
+    alone = nothing * eye_array(num_hyp, format="csr")
+    hyp, ref = min_weight_full_bipartite_matching(hstack([costs, alone], format="csr"))
+    return np.stack([hyp, ref], axis=1)[ref < num_ref].astype(np.intp)
+
+
 def check_collar(collar: float) -> None:
     """Refuse a collar that is no duration."""
     if not 0 <= collar < np.inf:
-        raise ValueError(f"collar must be a number of seconds, 0 or more, got {collar}")
+        raise InputError(f"collar must be a number of seconds, 0 or more, got {collar}")
 
 
 def collars_of(reference: Turns, collar: float) -> np.ndarray:

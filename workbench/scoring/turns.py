@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
+from scipy.sparse import csr_array
 
-from workbench.errors import InputError
+from workbench.errors import InputError, expect
+
+Activity: TypeAlias = np.ndarray | csr_array
+"""Who is active in which slot, (num_slots, num_speakers): as an array, or sparse where that is large."""
+
+MOST_DENSE = 2**21  # entries of an array of who is active: beyond, most of it would be zeros
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +38,7 @@ class Turns:
     @classmethod
     def of(cls, annotation: Annotation) -> Turns:
         """Every track of `annotation`."""
+        expect(annotation, Annotation, "an annotation must be given, as `read_rttm(path)[uri]` is one")
         # not `itertracks`, which sorts the tracks of every segment: that takes longer than scoring
         tracks = annotation._tracks.items()
         rows = [(segment.start, segment.end, label) for segment, named in tracks for label in named.values()]
@@ -89,6 +97,39 @@ def activity(
     begun = np.bincount(np.searchsorted(boundaries, starts) * num_groups + groups, minlength=size)
     over = np.bincount(np.searchsorted(boundaries, ends) * num_groups + groups, minlength=size)
     return (begun - over).reshape(-1, num_groups).cumsum(axis=0)[:-1]
+
+
+def sparse_activity(boundaries: np.ndarray, turns: Turns) -> csr_array:
+    """What `activity` counts for the speakers of `turns`, in memory that grows with the speech alone."""
+    shape = (max(len(boundaries) - 1, 0), len(turns.labels))
+    if not len(turns) or not shape[0]:
+        return csr_array(shape, dtype=np.int64)
+    edges = np.concatenate(
+        [np.searchsorted(boundaries, turns.starts), np.searchsorted(boundaries, turns.ends)]
+    )
+    # along the time of one speaker after the other: between two neighbouring changes nothing changes
+    change = np.repeat([1, -1], len(turns))
+    where, change_of = np.unique(np.tile(turns.speakers, 2) * len(boundaries) + edges, return_inverse=True)
+    times = np.bincount(change_of, change).astype(np.int64).cumsum()
+    speaker, first = np.divmod(where, len(boundaries))
+    speaks = np.flatnonzero(times)  # a speaker's last change leaves nobody, so the next one is theirs, too
+    length = first[speaks + 1] - first[speaks]
+    before = np.cumsum(length) - length
+    slot = np.arange(length.sum()) + np.repeat(first[speaks] - before, length)
+    values = np.repeat(times[speaks], length)
+    return csr_array((values, (slot, np.repeat(speaker[speaks], length))), shape=shape)
+
+
+def activities(boundaries: np.ndarray, *sides: Turns) -> list[Activity]:
+    """Who is active between neighbouring boundaries, of every side; all of them sparse, or none."""
+    if len(boundaries) * max(len(side.labels) for side in sides) > MOST_DENSE:
+        return [sparse_activity(boundaries, side) for side in sides]
+    return [activity(boundaries, side.starts, side.ends, side.speakers, len(side.labels)) for side in sides]
+
+
+def dense(array: Activity) -> np.ndarray:
+    """The same numbers as an array."""
+    return array if isinstance(array, np.ndarray) else array.toarray()
 
 
 def covered(boundaries: np.ndarray, regions: np.ndarray) -> np.ndarray:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array, find
 
 from workbench.scoring.diarization import DiarizationCounts
 from workbench.scoring.slots import Slots
+from workbench.scoring.turns import Activity
 
 KINDS = ("correct", "missed", "false_alarm", "confusion")
 CORRECT, MISSED, FALSE_ALARM, CONFUSION = range(4)
@@ -45,9 +47,8 @@ class Units:
         agreeing = slots.agreeing(slots.pairs)
         slot, pair = _repeat(agreeing)
         hyp, ref = slots.pairs[pair].T
-        left_ref, left_hyp = slots.active_ref.copy(), slots.active_hyp.copy()
-        left_hyp[:, slots.pairs[:, 0]] -= agreeing
-        left_ref[:, slots.pairs[:, 1]] -= agreeing
+        left_hyp = _without(slots.active_hyp, agreeing, slots.pairs[:, 0])
+        left_ref = _without(slots.active_ref, agreeing, slots.pairs[:, 1])
 
         rows = np.maximum(left_ref.sum(axis=1), left_hyp.sum(axis=1))  # per slot
         first = np.cumsum(rows) - rows
@@ -72,10 +73,25 @@ class Units:
         return flat.reshape(num_groups, len(KINDS))
 
 
-def _repeat(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of every entry, as often as it says."""
-    rows, columns = np.nonzero(counts)
-    times = counts[rows, columns]
+def _without(active: Activity, agreeing: Activity, speakers: np.ndarray) -> Activity:
+    """What is left of `active` (num_slots, num_speakers) besides what agrees of some speakers."""
+    if isinstance(active, csr_array):
+        place = (np.ones(len(speakers), dtype=np.int64), (np.arange(len(speakers)), speakers))
+        return active - agreeing @ csr_array(place, shape=(len(speakers), active.shape[1]))
+    left = active.copy()
+    left[:, speakers] -= agreeing
+    return left
+
+
+def _repeat(counts: Activity) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of every entry, as often as it says; in order of the rows, then the columns."""
+    if isinstance(counts, csr_array):
+        rows, columns, times = find(counts)
+        order = np.lexsort([columns, rows])
+        rows, columns, times = rows[order], columns[order], times[order]
+    else:
+        rows, columns = np.nonzero(counts)
+        times = counts[rows, columns]
     return np.repeat(rows, times), np.repeat(columns, times)
 
 
