@@ -249,3 +249,10 @@ def test_verification_can_use_real_audio(golden, shared_data, tmp_path):
     assert report.agreement.real_audio
     assert {batch for batch, _ in report.agreement.inputs} == {1, 3}
     assert len({samples for _, samples in report.agreement.inputs}) >= 4
+
+
+def test_more_weights_than_one_file_holds_are_refused_before_tracing(tiny_hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.export.MOST_BYTES", 1000)
+    with pytest.raises(ExportError, match="less than 2 GB"):
+        export_onnx(f"torch:{tiny_hub}", tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

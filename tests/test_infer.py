@@ -13,7 +13,7 @@ import soundfile
 
 from workbench.errors import InputError, RecordingError
 from workbench.export import export_onnx
-from workbench.infer import InferParams, decide_chunks, find_turns, run_inference
+from workbench.infer import InferParams, decide_chunks, find_turns, run_inference, whole_bytes
 from workbench.linking import active_runs, best_permutation, link_chunks, stitch
 from workbench.rttm import read_rttm
 from workbench.runtimes import load_runtime
@@ -34,6 +34,7 @@ class Oracle:
     """Knows the truth about a recording whose samples count up, and shuffles the speakers of every chunk."""
 
     min_num_samples = 10
+    attention_heads = 0
 
     def __init__(self, truth: np.ndarray, rng: np.random.Generator):
         self.truth, self.rng = truth, rng
@@ -247,3 +248,30 @@ def test_real_recordings_are_done_in_both_ways(golden, shared_data, tmp_path):
         assert summary.recordings[0].num_segments > 0
         (annotation,) = read_rttm(tmp_path / str(whole) / "trn00.rttm").values()
         assert annotation.get_timeline().extent().end <= summary.recordings[0].duration + 1e-3
+
+
+def test_one_pass_that_memory_cannot_hold_is_refused_with_the_way_out(rng, monkeypatch):
+    monkeypatch.setattr("workbench.infer.available_bytes", lambda: 10**9)
+    oracle = Oracle(np.zeros((100, 3)), rng)
+    oracle.attention_heads = 4
+    # 10,000 frames: four squares of 10^8 float32 scores, three and a half of each at once
+    assert whole_bytes(10_000, 4) == 5.6e9
+    with pytest.raises(RecordingError, match="17 minutes.* about 6 GB.*without --whole"):
+        find_turns(np.zeros(100_000), oracle, GEOMETRY, InferParams(whole=True))
+    find_turns(np.arange(1000.0), oracle, GEOMETRY, InferParams(whole=True))
+
+
+def test_a_model_that_runs_out_of_memory_in_one_pass_says_so(rng):
+    class Full(Oracle):
+        def decide(self, waveforms):
+            raise MemoryError
+
+    with pytest.raises(RecordingError, match="out of memory.*without --whole"):
+        find_turns(np.zeros(1000), Full(np.zeros((1, 3)), rng), GEOMETRY, InferParams(whole=True))
+
+
+def test_an_exported_file_knows_the_heads_of_its_attention(tiny_hub, tmp_path):
+    export_onnx(f"torch:{tiny_hub}", tmp_path / "m.onnx")
+    runtime = load_runtime(f"onnx:{tmp_path / 'm.onnx'}")
+    source = load_runtime(f"torch:{tiny_hub}")
+    assert runtime.attention_heads == source.network.dims.num_head > 0

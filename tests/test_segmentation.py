@@ -121,3 +121,31 @@ def test_progress_counts_chunks(rng):
     )
     assert segmentations.shape == (7, 100, 3)
     assert calls == [(3, 7), (6, 7), (7, 7)]
+
+
+def test_chunks_of_hours_are_refused():
+    with pytest.raises(InputError, match="at most 3600 s"):
+        Chunking(num_samples=16000, seg_duration=1e9)
+
+
+@pytest.mark.parametrize(
+    "failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_running_out_of_memory_names_the_options_that_help(failure):
+    class Full(FakeSegmentation):
+        def segment(self, waveforms):
+            raise failure
+
+    chunking = Chunking(num_samples=32000, seg_duration=1.0)
+    with pytest.raises(InputError, match="--batch-size or --seg-duration"):
+        segment_recording(np.zeros(32000, np.float32), Full(), chunking)
+
+
+def test_a_model_that_loses_chunks_is_refused(rng):
+    class Lossy(FakeSegmentation):
+        def segment(self, waveforms):
+            return super().segment(waveforms)[:1]
+
+    chunking = Chunking(num_samples=32000, seg_duration=1.0)
+    with pytest.raises(InputError, match="chunks"):
+        segment_recording(np.zeros(32000, np.float32), Lossy(), chunking)

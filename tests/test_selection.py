@@ -346,3 +346,30 @@ def test_unusable_calls_exit_with_2(experiment, recordings, tiny_hub, tmp_path, 
     )
     assert without_plda.exit_code == 2
     assert "PLDA" in without_plda.stderr
+
+
+def test_models_are_compared_by_the_command(experiment, recordings, references, reference_file):
+    models = {"first": f"torch:{experiment}@epoch_0001", "last": f"torch:{experiment}@epoch_0003"}
+    named = [part for name, spec in models.items() for part in ("--model", f"{name}={spec}")]
+    args = [*recordings.values(), *named, "--reference", reference_file]
+    report = run("compare-models", *args, "--json", "-").json
+    assert report["models"] == models
+    assert list(report["candidates"]) == ["first", "last"]
+    assert report["candidates"]["last"]["parameters"] == report["candidates"]["first"]["parameters"] > 0
+    assert report["candidates"]["last"]["rtf"] > 0
+    assert report["candidates"]["last"]["recordings"].keys() == references.keys()
+    assert report["failed"] == []
+    shown = run("compare-models", *args)
+    assert shown.exit_code == 0
+    assert {"model", "DER", "parameters", "GMAC/s", "RTF"} <= set(shown.stdout.splitlines()[0].split())
+
+
+def test_models_without_a_name_of_their_own_are_refused(experiment, recordings, reference_file, tmp_path):
+    audio, spec = recordings["s1"], f"torch:{experiment}"
+    for names in ([spec, spec], ["=" + spec], ["x=", spec], [f"x={spec}", f"x={spec}@best"]):
+        options = [part for name in names for part in ("--model", name)]
+        assert run("compare-models", audio, *options, "--reference", reference_file).exit_code == 2, names
+    options = ["--model", spec, "--model", f"gone=torch:{tmp_path / 'gone'}"]
+    done = run("compare-models", audio, *options, "--reference", reference_file)
+    assert done.exit_code == 1
+    assert "FAILED gone" in done.stderr

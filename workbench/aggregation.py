@@ -120,14 +120,32 @@ def _warm_up_window(warm_up: tuple[float, float], chunk_duration: float, num_fra
     return window
 
 
-def speaker_count(features: Features, frame_axis: FrameAxis = "receptive_field") -> np.ndarray:
+def speaker_count(
+    features: Features, frame_axis: FrameAxis = "receptive_field", onset: float = 0.5
+) -> np.ndarray:
     """How many speakers are active at once, averaged over the chunks that see a frame.
+
+    Parameters
+    ----------
+    features : segmentations and time axes
+    frame_axis : how frames are placed in time
+    onset : fraction of the chunks that must hear one speaker more for one more to count
 
     Returns
     -------
     count : uint8 array, shape (num_frames,)
         Halves round to even: an average of 0.5 counts 0, of 1.5 counts 2.
     """
+    return round_count(average_speakers(features, frame_axis), onset)
+
+
+def average_speakers(features: Features, frame_axis: FrameAxis = "receptive_field") -> np.ndarray:
+    """Active speakers, averaged over the chunks that see a frame: float32 array (num_frames,)."""
     active = features.segmentations.sum(axis=2, keepdims=True)
     average, _ = aggregate(active, features.chunks, features.frames, missing=0.0, frame_axis=frame_axis)
-    return np.rint(average[:, 0]).astype(np.uint8)
+    return average[:, 0]
+
+
+def round_count(average: np.ndarray, onset: float = 0.5) -> np.ndarray:
+    """Whole speakers from averages over chunks, uint8: a part above `onset` counts as one more."""
+    return np.maximum(np.rint(average + np.float32(0.5 - onset)), 0).astype(np.uint8)

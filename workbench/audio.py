@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 
 from workbench.containers import ends_inside_mp3, ends_inside_page, promised_frames
-from workbench.errors import InputError, RecordingError
+from workbench.errors import InputError, RecordingError, expect, expect_path
 from workbench.files import safe_name
 from workbench.textfiles import read_lines, split_fields
 
@@ -51,6 +51,7 @@ def find_recordings(paths: Iterable[str | Path], session_id: SessionId = "stem")
         raise InputError(f"session id must be 'stem' or 'relative', got {session_id!r}")
     if isinstance(paths, str | Path):
         paths = [paths]
+    expect(paths, Iterable, "paths must be paths of recordings, folders or wav.scp lists")
     recordings: dict[str, Path] = {}
     for argument in map(Path, paths):
         for uri, path in _recordings_of(argument, session_id):
@@ -127,7 +128,7 @@ def read_wav_scp(path: str | Path) -> dict[str, Path]:
     A relative path is relative to the folder of the list. Commands (`sox ... |`) are refused and
     never run.
     """
-    path = Path(path)
+    path = expect_path(path, "an audio file")
     recordings: dict[str, Path] = {}
     lines: dict[str, int] = {}
     for number, line in read_lines(path):
@@ -169,7 +170,7 @@ def read_audio(path: str | Path, sample_rate: int = 16000) -> np.ndarray:
         or has a sample that is not a finite number. (An mp3 without a Xing header does not say:
         one that was cut off is read as far as it goes.)
     """
-    path = Path(path)
+    path = expect_path(path, "an audio file")
     with _opened(path) as audio:
         waveform = _read_frames(audio, path, 0, None)
         if not len(waveform):
@@ -188,7 +189,7 @@ def crop_audio(path: str | Path, start: float, end: float, sample_rate: int = 16
     """
     if not 0 <= start < end < np.inf:
         raise ValueError(f"a crop needs 0 <= start < end (s), got start={start}, end={end}")
-    path = Path(path)
+    path = expect_path(path, "an audio file")
     first, last = round(start * sample_rate), round(end * sample_rate)
     with _opened(path) as audio:
         rate = audio.samplerate
@@ -221,7 +222,7 @@ def crop_audio(path: str | Path, start: float, end: float, sample_rate: int = 16
 
 def audio_duration(path: str | Path) -> float:
     """Duration of a recording in seconds, from its header where that states it."""
-    path = Path(path)
+    path = expect_path(path, "an audio file")
     with _opened(path) as audio:
         frames = audio.frames
         if _is_unknown(frames):

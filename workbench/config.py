@@ -8,7 +8,6 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from workbench.clustering import (
@@ -19,7 +18,7 @@ from workbench.clustering import (
     read_clustering_args,
 )
 from workbench.clustering.params import speaker_bounds, unknown_name
-from workbench.errors import InputError
+from workbench.errors import InputError, expect_path
 from workbench.reconstruction import RECONSTRUCTION_PRESETS
 
 METHODS: Mapping[str, type[AHCParams] | type[VBxParams]] = {"ahc": AHCParams, "vbx": VBxParams}
@@ -81,7 +80,7 @@ def read_config(path: str | os.PathLike[str]) -> PipelineParams:
     Other tables (`[model]` and what training needs) are left alone. An unknown key in the two is
     an error that names the nearest known one.
     """
-    path = Path(path)
+    path = expect_path(path, "a TOML file")
     try:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -9,7 +9,7 @@ import numpy as np
 from workbench.errors import InputError, RecordingError
 from workbench.runtimes import Runtime
 from workbench.runtimes.recorded import RecordedRuntime
-from workbench.segmentation import Chunking, OnBatch, cut_chunks
+from workbench.segmentation import Chunking, OnBatch, cut_chunks, explain_memory
 
 
 def min_clean_frames(num_frames: int, num_min_samples: int, chunking: Chunking) -> int:
@@ -93,28 +93,32 @@ def embed_recording(
     num_chunks, num_frames, num_speakers = segmentations.shape
     if isinstance(runtime, RecordedRuntime):
         return recorded_embeddings(runtime, uri, num_chunks, num_speakers)
-    if exclude_overlap:
-        min_frames = min_clean_frames(num_frames, runtime.min_num_samples, chunking)
-        masks = embedding_masks(segmentations, min_frames)
-    else:
-        masks = segmentations.transpose(0, 2, 1).astype(np.float32)
+    min_frames = min_clean_frames(num_frames, runtime.min_num_samples, chunking)
     starts = chunking.labelled_starts
     # As much memory as DiariZen's batches need, which hold a waveform per chunk and speaker.
     chunks_per_batch = ceil(batch_size / num_speakers)
-    embeddings: list[np.ndarray] = []
+    embeddings = np.empty((num_chunks, num_speakers, 0), np.float32)  # one array: see `segment_recording`
     for first in range(0, num_chunks, chunks_per_batch):
         batch = slice(first, first + chunks_per_batch)
         waveforms = cut_chunks(waveform, starts[batch], chunking.window_samples)
-        embedded = np.asarray(runtime.embed(waveforms, masks[batch]), dtype=np.float32)
+        masks = (
+            embedding_masks(segmentations[batch], min_frames)
+            if exclude_overlap
+            else segmentations[batch].transpose(0, 2, 1).astype(np.float32)
+        )
+        with explain_memory(chunking, chunks_per_batch):
+            embedded = np.asarray(runtime.embed(waveforms, masks), dtype=np.float32)
         if embedded.shape[:2] != (len(waveforms), num_speakers):
             raise InputError(
                 f"{runtime}: returned embeddings of shape {embedded.shape} for {len(waveforms)} chunks of "
                 f"{num_speakers} local speakers; expected ({len(waveforms)}, {num_speakers}, dimension)"
             )
-        embeddings.append(embedded)
+        if first == 0:
+            embeddings = np.empty((num_chunks, num_speakers, embedded.shape[2]), dtype=np.float32)
+        embeddings[batch] = embedded
         if on_batch is not None:
             on_batch(min(batch.stop, num_chunks), num_chunks)
-    return np.concatenate(embeddings)
+    return embeddings
 
 
 def recorded_embeddings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +24,30 @@ class InputError(ValueError):
 
 class RecordingError(ValueError):
     """One recording is unusable: it is reported, the others go on, and the exit code is 1."""
+
+
+def expect(value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """An `InputError` unless `value` is of one of `kinds`; `wanted` says in words what must be given.
+
+    Examples
+    --------
+    >>> expect("torch:models/demo", str, "a runtime string must be given")
+    """
+    if not isinstance(value, kinds):
+        raise InputError(f"{wanted}, got {type(value).__name__}")
+
+
+def expect_path(path: object, what: str) -> Path:
+    """`path` as a `Path`; an `InputError` for what cannot be one, with `what` it should have named.
+
+    Examples
+    --------
+    >>> expect_path("a.rttm", "an RTTM file").name
+    'a.rttm'
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"the path of {what} must be given, got {type(path).__name__}")
+    return Path(path)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from workbench.errors import InputError, RecordingError
+from workbench.errors import InputError, RecordingError, expect, expect_path
 from workbench.files import atomic_write, load_arrays
 from workbench.types import Features, SegmentFeatures, SlidingWindow
 
@@ -18,6 +20,7 @@ _SEGMENT_KEYS = ("uri", "embeddings", "segments")
 
 def save_features(path: str | os.PathLike[str], features: Features | SegmentFeatures) -> None:
     """Write `features` to a compressed `.npz`; `load_features` reads the same values back."""
+    expect(features, (Features, SegmentFeatures), "features must be Features or SegmentFeatures")
     arrays: dict[str, Any]
     if isinstance(features, SegmentFeatures):
         arrays = {"embeddings": features.embeddings, "segments": features.segments}
@@ -28,7 +31,7 @@ def save_features(path: str | os.PathLike[str], features: Features | SegmentFeat
             "chunks": _axis_values(features.chunks),
             "frames": _axis_values(features.frames),
         }
-    if Path(path).suffix != ".npz":
+    if expect_path(path, "a features file").suffix != ".npz":
         raise InputError.at(os.fspath(path), "a features file must be named *.npz; add the ending")
     with atomic_write(path) as temporary:
         np.savez_compressed(temporary, uri=np.array(features.uri), **arrays)
@@ -47,13 +50,38 @@ def load_features(path: str | os.PathLike[str]) -> Features | SegmentFeatures:
     InputError : there is no such file
     RecordingError : its content does not make sense; other recordings may still be fine
     """
-    path = Path(path)
+    path = expect_path(path, "a features file")
     if not path.is_file():
         raise InputError.at(path, "no such features file; `workbench diarize --features-dir` writes them")
     arrays = load_arrays(path, RecordingError)
     if "segments" in arrays and "segmentations" not in arrays:
         return _segment_features(path, arrays)
     return _chunk_features(path, arrays)
+
+
+def read_header(path: str | os.PathLike[str]) -> tuple[str, Literal["chunks", "segments"]]:
+    """Recording and kind of a features file, without reading its arrays.
+
+    Raises
+    ------
+    InputError : there is no such file
+    RecordingError : it is no features file
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError.at(path, "no such features file; `workbench diarize --features-dir` writes them")
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            names = set(archive.files)
+            header = {"uri": archive["uri"]} if "uri" in names else {}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
+        load_features(path)  # says what is wrong
+        raise RecordingError(f"{path}: is no features file") from None
+    _require_keys(path, header, ("uri",))
+    kind: Literal["chunks", "segments"] = (
+        "segments" if "segments" in names and "segmentations" not in names else "chunks"
+    )
+    return _uri(path, header), kind
 
 
 def _chunk_features(path: Path, arrays: dict[str, np.ndarray]) -> Features:

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from workbench.audio import SessionId, check_uri, find_recordings, read_audio
-from workbench.errors import InputError, RecordingError
+from workbench.errors import InputError, RecordingError, expect_path
 from workbench.files import atomic_write, json_bytes
 from workbench.linking import active_runs, link_chunks, stitch
+from workbench.memory import available_bytes
 from workbench.rttm_text import Turn, write_rttm_text
 from workbench.runtimes.onnx_runtime import OnnxRuntime
 from workbench.runtimes.spec import OnnxOptions
@@ -131,10 +132,10 @@ def run_inference(
     summary : InferSummary
         A recording that cannot be used is listed in `failed`; the others are done.
     """
-    params, out = params or InferParams(), Path(out)
+    params, out = params or InferParams(), expect_path(out, "the output folder")
     if max_files is not None and max_files < 1:
         raise InputError(f"max_files must be at least 1, got {max_files}")
-    runtime = OnnxRuntime(Path(onnx), options)
+    runtime = OnnxRuntime(expect_path(onnx, "an ONNX file"), options)
     geometry = _geometry(runtime, params)
     recordings = list(find_recordings(list(paths), session_id).items())[:max_files]
     done: list[InferredRecording] = []
@@ -183,7 +184,7 @@ def find_turns(
 ) -> list[Turn]:
     """Speaker turns of one waveform, shape (num_samples,), in [-1, 1)."""
     activity = (
-        decide_whole(waveform, runtime)
+        decide_whole(waveform, runtime, geometry)
         if params.whole
         else decide_chunks(waveform, runtime, geometry, params)
     )
@@ -197,13 +198,37 @@ def find_turns(
     return sorted(turns)
 
 
-def decide_whole(waveform: np.ndarray, runtime: OnnxRuntime) -> np.ndarray:
-    """Activity (num_frames, num_speakers) from one pass over the whole recording."""
+def decide_whole(waveform: np.ndarray, runtime: OnnxRuntime, geometry: Geometry) -> np.ndarray:
+    """Activity (num_frames, num_speakers) from one pass over the whole recording, if memory suffices."""
     if len(waveform) < runtime.min_num_samples:
         raise RecordingError(
             f"has {len(waveform)} samples, the model needs {runtime.min_num_samples}; run it without --whole"
         )
-    return runtime.decide(waveform[None])[0]
+    duration = len(waveform) / geometry.sample_rate
+    needed = whole_bytes(duration / geometry.frame_step, runtime.attention_heads)
+    left = available_bytes()
+    if left is not None and needed > left:
+        raise RecordingError(
+            f"lasts {duration / 60:.0f} minutes; in one pass the model compares every frame with every other,"
+            f" which takes about {needed / 1e9:.0f} GB, and {left / 1e9:.0f} GB are left; run it without "
+            "--whole"
+        )
+    try:
+        return runtime.decide(waveform[None])[0]
+    except (RecordingError, MemoryError) as error:
+        raise RecordingError(
+            f"cannot be run in one pass of {duration / 60:.0f} minutes ({str(error) or 'out of memory'}); "
+            "run it without --whole"
+        ) from error
+
+
+def whole_bytes(num_frames: float, num_heads: int) -> float:
+    """Memory that one pass of a model with self-attention takes at its widest place.
+
+    Every head has a square of float32 scores; measured on exported conformers, three and a half such
+    squares live at once (scores, their softmax, and what ONNX Runtime holds in reserve).
+    """
+    return 3.5 * 4 * num_heads * num_frames**2
 
 
 def decide_chunks(

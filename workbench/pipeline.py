@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +20,12 @@ from workbench.audio import read_audio
 from workbench.clustering import PLDA, ClusteringParams, cluster
 from workbench.config import PipelineParams, read_config
 from workbench.embedding import embed_recording
-from workbench.errors import InputError, RecordingError
+from workbench.errors import InputError, RecordingError, expect, expect_path
 from workbench.hub import local_hub
 from workbench.reconstruction import reconstruct
 from workbench.runtimes import Runtime, load_runtime
 from workbench.segmentation import Chunking, segment_recording, segmentation_geometry
-from workbench.types import Features, Kind
+from workbench.types import Features, Kind, SegmentFeatures
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation
@@ -80,7 +79,7 @@ def hub_specs(
     The models named in `elsewhere` come from another place, so the folder need not have them:
     published DiariZen models bring no embedding model.
     """
-    hub = local_hub(Path(path))
+    hub = local_hub(expect_path(path, "a hub-layout folder"))
     if engine not in ENGINES:
         raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if not hub.is_dir():
@@ -119,7 +118,7 @@ def load_hub(
     embedding : the embedding model, where it lies elsewhere, as with published DiariZen models
     """
     given: dict[str, Any] = {} if embedding is None else {"embedding": embedding}
-    hub = local_hub(Path(path))
+    hub = local_hub(expect_path(path, "a hub-layout folder"))
     specs = hub_specs(hub, engine, elsewhere=given)
     params = read_config(hub / "config.toml")
     return Runtimes.load(**specs, **given), params
@@ -253,6 +252,7 @@ def diarize_features(
     hook: Hook | None = None,
 ) -> Annotation:
     """Clustering and reconstruction alone, from features computed earlier."""
+    expect(features, (Features, SegmentFeatures), "features must be Features, as load_features gives them")
     params = params or PipelineParams()
     report = hook or (lambda stage, done, total: None)
     report("clustering", 0, 1)
@@ -268,7 +268,8 @@ def waveform_of(
 ) -> tuple[np.ndarray, str]:
     """Samples (num_samples,) float32 at 16 kHz, and the name of the recording."""
     if not isinstance(audio, np.ndarray):
-        return read_audio(Path(audio), SAMPLE_RATE), uri or Path(audio).stem
+        path = expect_path(audio, "a recording, or an array of its samples,")
+        return read_audio(path, SAMPLE_RATE), uri or path.stem
     if sample_rate != SAMPLE_RATE:
         raise InputError(
             f"sample_rate of an array must be {SAMPLE_RATE} Hz, got {sample_rate}; resample it first"

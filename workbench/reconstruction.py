@@ -8,11 +8,13 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
-from pyannote.core import Annotation
+from pyannote.core import Annotation, Segment
 
 from workbench.aggregation import FrameAxis, FrameGrid, speaker_count
 from workbench.binarization import binarize
-from workbench.types import INACTIVE, Features, SlidingWindow
+from workbench.clustering.xvectors import merge_segments
+from workbench.errors import expect
+from workbench.types import INACTIVE, Features, SegmentFeatures, SlidingWindow
 
 Labels = Literal["integer", "SPEAKER_00"]
 
@@ -104,6 +106,7 @@ def discrete_diarization(
     max_speakers: int | None = None,
     frame_axis: FrameAxis = "receptive_field",
     exclusive: bool = False,
+    count_onset: float = 0.5,
 ) -> tuple[np.ndarray, SlidingWindow]:
     """Which cluster is active in which frame of the recording.
 
@@ -115,6 +118,7 @@ def discrete_diarization(
     max_speakers : at most this many speakers at once
     frame_axis : how frames are placed in time
     exclusive : at most one speaker at once, as pyannote 4's exclusive diarization
+    count_onset : see `speaker_count`
 
     Returns
     -------
@@ -126,7 +130,7 @@ def discrete_diarization(
     activations = cluster_activations(features, hard_clusters, frame_axis)
     if activations.shape[1] == 0:
         return np.zeros((grid.num_frames, 0), dtype=np.uint8), grid.frames
-    count = speaker_count(features, frame_axis)
+    count = speaker_count(features, frame_axis, count_onset)
     if max_speakers is not None:
         count = np.minimum(count, max_speakers)
     if exclusive:
@@ -134,8 +138,22 @@ def discrete_diarization(
     return select_speakers(activations, count), grid.frames
 
 
+def reconstruct_segments(features: SegmentFeatures, hard_clusters: np.ndarray) -> Annotation:
+    """Who spoke when, from the speaker of every segment, as the recipes of VBx write it.
+
+    Neighbours of one speaker are joined; where segments of two overlap, the boundary is the middle of
+    the overlap. Labels are the clusters plus one.
+    """
+    spoken = hard_clusters >= 0
+    turns, labels = merge_segments(features.segments[spoken], hard_clusters[spoken])
+    annotation = Annotation(uri=features.uri)
+    for (start, end), label in zip(turns.tolist(), labels.tolist(), strict=True):
+        annotation[Segment(start, end), label + 1] = label + 1
+    return annotation
+
+
 def reconstruct(
-    features: Features,
+    features: Features | SegmentFeatures,
     hard_clusters: np.ndarray,
     *,
     max_speakers: int | None = None,
@@ -145,6 +163,7 @@ def reconstruct(
     min_duration_on: float = 0.0,
     min_duration_off: float = 0.0,
     exclusive: bool = False,
+    count_onset: float = 0.5,
     labels: Labels = "integer",
 ) -> Annotation:
     """Who spoke when.
@@ -152,9 +171,10 @@ def reconstruct(
     Parameters
     ----------
     features : segmentations and time axes of one recording
+        Or its segments, to which nothing but `hard_clusters` applies: see `reconstruct_segments`.
     hard_clusters : int array, shape (num_chunks, num_local_speakers)
         As `cluster` returns it; negative ids take no part.
-    max_speakers, frame_axis, exclusive : see `discrete_diarization`
+    max_speakers, frame_axis, exclusive, count_onset : see `discrete_diarization`
     onset, offset, min_duration_on, min_duration_off : see `binarize`, in seconds
     labels : "integer": the cluster id; "SPEAKER_00": numbered names as pyannote gives them, in
         the order of the ids as text (0, 1, 10, 11, 2, ...)
@@ -163,12 +183,20 @@ def reconstruct(
     -------
     annotation : segments with their speakers; `uri` is that of the features
     """
+    expect(features, (Features, SegmentFeatures), "features must be Features, as load_features gives them")
     if labels not in ("integer", "SPEAKER_00"):
         raise ValueError(f"labels must be 'integer' or 'SPEAKER_00', got {labels!r}")
+    if isinstance(features, SegmentFeatures):
+        return reconstruct_segments(features, hard_clusters)
 
     def annotate(exclusive: bool) -> Annotation:
         discrete, frames = discrete_diarization(
-            features, hard_clusters, max_speakers=max_speakers, frame_axis=frame_axis, exclusive=exclusive
+            features,
+            hard_clusters,
+            max_speakers=max_speakers,
+            frame_axis=frame_axis,
+            exclusive=exclusive,
+            count_onset=count_onset,
         )
         return binarize(
             discrete,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pyannote.core import Annotation, Segment, Timeline
 
-from workbench.errors import InputError
+from workbench.errors import InputError, expect_path
 from workbench.files import atomic_write
 from workbench.textfiles import read_lines, split_fields
 
@@ -50,7 +50,7 @@ def read_rttm(path: str | Path) -> dict[str, Annotation]:
         `write_rttm` wrote is read back equal. Turns of no length, which no scorer counts, are left
         out with a warning.
     """
-    path = Path(path)
+    path = expect_path(path, "an RTTM file")
     turns: dict[str, list[_Turn]] = defaultdict(list)
     empty: list[int] = []
     for number, line in _content(path):
@@ -134,7 +134,7 @@ def write_rttm(
 
 def read_uem(path: str | Path) -> dict[str, Timeline]:
     """Regions to be scored, of every recording in a UEM file (`<uri> <channel> <start> <end>`)."""
-    path = Path(path)
+    path = expect_path(path, "a UEM file")
     regions: dict[str, list[Segment]] = defaultdict(list)
     for number, line in _content(path):
         fields = split_fields(line)
@@ -166,7 +166,7 @@ def read_lab(path: str | Path) -> Annotation:
     Lines are `<start> <end> <label>`, as speech activity labels of VBx (`sp`) or as pyannote
     writes speakers. `read_lab(path).get_timeline()` has the regions alone.
     """
-    path = Path(path)
+    path = expect_path(path, "a LAB file")
     turns: list[_Turn] = []
     for number, line in _content(path):
         fields = split_fields(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import floor, isclose
 
@@ -14,8 +15,13 @@ from workbench.runtimes import Runtime
 from workbench.runtimes.recorded import RecordedRuntime
 from workbench.types import Geometry, SlidingWindow
 
+MOST_SECONDS = 3600.0  # of a chunk
+
 OnBatch = Callable[[int, int], None]
 """Called after every batch with the number of chunks done and to do."""
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate memory", "bad allocation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,11 @@ class Chunking:
     def __post_init__(self) -> None:
         if self.num_samples < 1:
             raise RecordingError("the recording has no samples: nothing to diarize")
+        if self.seg_duration > MOST_SECONDS:
+            raise InputError(
+                f"seg_duration must be at most {MOST_SECONDS:g} s, got {self.seg_duration:g} s: a chunk goes "
+                "through the model in one piece, and models are trained on chunks of 5 to 30 s"
+            )
         if not 0 < self.segmentation_step <= 1:
             raise InputError(
                 f"segmentation_step must be above 0 and at most 1, got {self.segmentation_step}; it is the "
@@ -141,7 +152,25 @@ def run_segmentation(
     batches = [starts[first : min(first + batch_size, num_full)] for first in range(0, num_full, batch_size)]
     batches += [starts[num_full:]] if chunking.num_chunks > num_full else []
     for batch in batches:
-        yield runtime.segment(cut_chunks(waveform, batch, chunking.window_samples))
+        with explain_memory(chunking, batch_size):
+            log_probs = runtime.segment(cut_chunks(waveform, batch, chunking.window_samples))
+        yield log_probs
+
+
+@contextmanager
+def explain_memory(chunking: Chunking, batch_size: int) -> Iterator[None]:
+    """Running out of memory as an `InputError` that says what to make smaller."""
+    try:
+        yield
+    except Exception as error:
+        # torch has no class of its own for it on CPUs, and ONNX Runtime's messages come in a RecordingError
+        words = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(said in words for said in _OUT_OF_MEMORY):
+            raise
+        raise InputError(
+            f"{batch_size} chunks of {chunking.seg_duration:g} s at once do not fit into memory; use a "
+            "smaller --batch-size or --seg-duration"
+        ) from error
 
 
 def segment_recording(
@@ -173,7 +202,9 @@ def segment_recording(
         powerset allows.
     """
     geometry = segmentation_geometry(runtime)
-    decided: list[np.ndarray] = []
+    # One array from the start: results kept one by one would lie between the networks' large blocks,
+    # which the allocator could then not give back, so that memory grew with the recording.
+    segmentations = np.empty((0, 0, 0), dtype=np.float32)
     done = 0
     batches: Iterable[np.ndarray]
     if isinstance(runtime, RecordedRuntime):
@@ -182,11 +213,15 @@ def segment_recording(
         batches = run_segmentation(waveform, runtime, chunking, batch_size)
     for log_probs in batches:
         multilabel = decode(log_probs, geometry, apply_median_filtering)
-        decided.append(multilabel)
+        if done == 0:
+            segmentations = np.empty((chunking.num_chunks, *multilabel.shape[1:]), dtype=np.float32)
+        segmentations[done : done + len(multilabel)] = multilabel
         done += len(multilabel)
         if on_batch is not None:
             on_batch(done, chunking.num_chunks)
-    return np.concatenate(decided)
+    if done != chunking.num_chunks:
+        raise InputError(f"{runtime}: returned {done} chunks of {chunking.num_chunks}")
+    return segmentations
 
 
 def recorded_log_probs(runtime: RecordedRuntime, uri: str | None, chunking: Chunking) -> np.ndarray:

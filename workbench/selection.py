@@ -22,7 +22,7 @@ from pyannote.core import Annotation, Timeline
 from workbench.audio import read_audio
 from workbench.clustering import PLDA
 from workbench.config import PipelineParams
-from workbench.errors import InputError, RecordingError
+from workbench.errors import InputError, RecordingError, expect
 from workbench.pipeline import SAMPLE_RATE, Runtimes, diarize
 from workbench.runtimes import Runtime, RuntimeSpec, load_runtime, parse_spec
 from workbench.scoring import DiarizationCounts, describe_convention, score
@@ -139,6 +139,7 @@ def score_checkpoints(
     selection : Selection
         In the order of `checkpoints`.
     """
+    expect(experiment, (str, os.PathLike), "the path of an experiment directory must be given")
     name = os.fspath(experiment)
     spec = parse_spec(name if name.startswith("torch:") else f"torch:{name}")
     if spec.checkpoint is not None:
@@ -249,6 +250,7 @@ def compare_models(
         `rtf`, the real-time factor of the segmentation model: the median over passes in which all
         models take turns, so that whatever else the machine does hits them alike.
     """
+    expect(models, Mapping, "models must map names to runtime strings")
     candidates = [Candidate(name=name, spec=parse_spec(spec)) for name, spec in models.items()]
     selection = score_candidates(candidates, recordings, references, **options)
     scored = set(selection.table.loc[selection.table["problem"].isna(), "candidate"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,8 +119,14 @@ def checkpoints(
     selection = None
     if audio and reference is not None:
         params = o.pipeline_params(None, config, preset, clustering)
+
+        def score(*given: Any, **options: Any) -> Selection:
+            from workbench.selection import score_checkpoints
+
+            return score_checkpoints(experiment, *given, checkpoints=checkpoint, **options)
+
         selection = run_selection(
-            experiment, audio, reference, checkpoint, uem, collar, embedding, plda, params, session_id, quiet
+            score, audio, reference, uem, collar, embedding, plda, params, session_id, quiet
         )
         if not silent:
             typer.echo("\n" + format_selection(selection))
@@ -142,10 +149,9 @@ def folder_of(experiment: str) -> Path:
 
 
 def run_selection(
-    experiment: str,
+    score: Callable[..., Selection],
     audio: list[Path],
     reference: Path,
-    checkpoint: list[str] | None,
     uem: Path | None,
     collar: float,
     embedding: str | None,
@@ -154,11 +160,10 @@ def run_selection(
     session_id: o.SessionIds,
     quiet: bool,
 ) -> Selection:
-    """Score the checkpoints, with a bar."""
+    """Call `score(recordings, references, ...)`, of `workbench.selection`, with a bar."""
     from workbench.audio import find_recordings
     from workbench.clustering import PLDA
     from workbench.rttm import read_uem
-    from workbench.selection import score_checkpoints
 
     loaded = None if plda is None else PLDA.load(plda)
     if embedding is not None:
@@ -181,11 +186,9 @@ def run_selection(
                 progress.say(f"[{done}/{total}] {name}")
                 said = name
 
-        return score_checkpoints(
-            experiment,
+        return score(
             recordings,
             references,
-            checkpoints=checkpoint,
             embedding=embedding,
             plda=loaded,
             params=params,
@@ -262,10 +265,16 @@ def training_to_dict(record: TrainingRecord) -> dict[str, Any]:
     }
 
 
-def format_selection(selection: Selection) -> str:
-    """The scored checkpoints as aligned text, rates in percent."""
+def format_selection(selection: Selection, what: str = "checkpoint") -> str:
+    """What was scored as aligned text, rates in percent; with what it costs, where that was measured."""
     from workbench.selection import MEASURES
 
+    costs = {
+        "parameters (M)": ("parameters", 2, 1e-6),
+        "GMAC/s": ("macs_per_second", 2, 1e-9),
+        "RTF": ("rtf", 4, 1),
+    }
+    shown = {title: cost for title, cost in costs.items() if cost[0] in selection.table}
     rows = []
     for row in selection.table.to_dict("records"):
         total = row["total"] or float("nan")
@@ -275,15 +284,16 @@ def format_selection(selection: Selection) -> str:
             note = f"same weights as {row['same_as']}"
         if isinstance(row["problem"], str):
             note = "failed"
-        rows.append([row["candidate"], note, number(row["der"], 2, 100), *shares])
-    heading = ["checkpoint", "", "DER", "missed", "false alarm", "confusion"]
+        measured = [number(row[name], decimals, scale) for name, decimals, scale in shown.values()]
+        rows.append([row["candidate"], note, number(row["der"], 2, 100), *shares, *measured])
+    heading = [what, "", "DER", "missed", "false alarm", "confusion", *shown]
     speech = selection.table["total"].max()
     convention = f"{MEASURES[selection.measure]}; {selection.convention}."
     return f"{align(heading, rows, num_left=2)}\n\nRates in % of {speech:.1f} s of speech. {convention}"
 
 
 def failures(selection: Selection) -> list[dict[str, str]]:
-    """Recordings and checkpoints without a score."""
+    """Recordings, and checkpoints or models, without a score."""
     rows = selection.table.dropna(subset=["problem"])
     broken = [(row["candidate"], row["problem"]) for row in rows.to_dict("records")]
     return [{"uri": str(uri), "error": str(error)} for uri, error in [*selection.failed, *broken]]

@@ -33,6 +33,7 @@ __all__ = [
 
 DEFAULT_OPSET = 18  # the lowest of torch's current exporter, hence the one that most runtimes read
 OPSETS = range(17, 24)
+MOST_BYTES = 2**31 - 2**26  # of weights: a protocol buffer ends at 2 GiB, and holds the graph as well
 
 
 class ExportError(InputError):
@@ -138,6 +139,12 @@ def export_model(
     if with_fbank and model.kind != "embedding":
         raise InputError(
             "with_fbank is for embedding models; segmentation models always make their features inside"
+        )
+    weights = sum(tensor.nbytes for tensor in model.network.state_dict().values())
+    if weights > MOST_BYTES:
+        raise ExportError(
+            f"{path}: the model has {weights / 1e9:.2f} GB of weights, and one ONNX file holds less than "
+            "2 GB; run it with torch"
         )
     criterion = CRITERIA[precision]
     if tolerance is not None:

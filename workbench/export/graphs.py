@@ -35,7 +35,11 @@ class Graph(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The output, then the stages in the order of computation."""
         found: dict[str, Tensor] = {}
-        with record_stages(self.network, found.setdefault):
+
+        def keep(name: str, value: Tensor) -> None:
+            found.setdefault(name, value)
+
+        with record_stages(self.network, keep):
             result = self.run(found, *inputs)
         self.stages = list(found)
         return result, *found.values()

@@ -131,7 +131,15 @@ def metadata(
         "powerset": json.dumps(geometry.pop("powerset")),
         "geometry": json.dumps(geometry),
         "min_num_samples": str(getattr(model.network, "min_num_samples", 1)),
+        "attention_heads": str(attention_heads(model.network)),
     }
+
+
+def attention_heads(network: torch.nn.Module) -> int:
+    """Most heads of any self-attention, each of which compares every frame with every other; 0 without."""
+    dims = getattr(network, "dims", None)
+    wavlm = getattr(dims, "wavlm", None)
+    return max([getattr(dims, "num_head", 0), *getattr(wavlm, "encoder_total_num_heads", ())])
 
 
 def _named(axes: tuple[str | None, ...]) -> dict[int, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.checkpoints.experiment import SUMMARY, WEIGHTS, EpochScore, ExperimentDir
-from workbench.errors import InputError
+from workbench.errors import InputError, expect_path
 from workbench.tfevents import PATTERN, read_events
 from workbench.training.logs import LogContent, read_log
 from workbench.training.names import counts_epochs, meaning_of
@@ -148,7 +148,7 @@ def read_training(path: str | os.PathLike[str]) -> TrainingRecord:
     event files below `tb_log/`, and the names of the checkpoints. Any of them may be missing; a
     folder that has none of them is an `InputError`.
     """
-    path = Path(path)
+    path = expect_path(path, "an experiment directory")
     if not path.is_dir():
         raise InputError.at(
             path, "no such folder" if not path.exists() else "is a file, not an experiment directory"
