@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.linalg import eigh
 
 from scripts.demo.conversations import Conversation, draw_cast, draw_conversation, draw_params
 from scripts.demo.segmentation import MEMBERSHIP
 from scripts.demo.training_data import CHUNK, NUM_FRAMES, frame_activity
 from scripts.demo.voices import SAMPLE_RATE, Speaker
-from workbench.clustering import PLDA
+from workbench.clustering import PLDA, plda_files
+from workbench.clustering.plda_estimation import diagonalise, normalise_rows, speaker_scatter
 from workbench.models.fbank_conformer import FBankConformer
 from workbench.models.kaldi_fbank import kaldi_fbank
 from workbench.models.resnet import WeSpeakerResNet, pool_weighted_statistics
@@ -30,39 +30,9 @@ _MIN_PURITY = 0.6  # of those frames must belong to one person
 _SHRINKAGE = 0.2  # of the within-speaker covariance towards its mean variance
 
 
-def normalise_rows(rows: np.ndarray) -> np.ndarray:
-    """Each row with length 1."""
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
 def scatter(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Within- and between-speaker covariance of rows; every speaker counts alike.
-
-    The covariance of the speaker means contains a share of the within one, which is taken out as far as
-    the result stays positive.
-    """
-    speakers = np.unique(labels)
-    dimension = rows.shape[1]
-    within = np.zeros((dimension, dimension))
-    means, shares = [], []
-    for speaker in speakers:
-        own = rows[labels == speaker]
-        mean = own.mean(axis=0)
-        means.append(mean)
-        shares.append(1 / len(own))
-        within += (own - mean).T @ (own - mean) / max(1, len(own) - 1)
-    within /= len(speakers)
-    within = (1 - _SHRINKAGE) * within + _SHRINKAGE * np.trace(within) / dimension * np.eye(dimension)
-    between = np.cov(np.array(means).T) - np.mean(shares) * within
-    values, vectors = np.linalg.eigh(between)
-    floor = 1e-4 * values[-1]
-    return within, (vectors * np.maximum(values, floor)) @ vectors.T
-
-
-def diagonalise(within: np.ndarray, between: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that turn `within` into 1 and `between` into psi, and psi, descending."""
-    psi, vectors = eigh(between, within)
-    return vectors[:, ::-1].T, psi[::-1]
+    """Within- and between-speaker covariance of rows, the first one shrunk."""
+    return speaker_scatter(rows, labels, _SHRINKAGE)
 
 
 def estimate(embeddings: np.ndarray, labels: np.ndarray, unseen: np.ndarray, dimension: int) -> PLDA:
@@ -87,8 +57,7 @@ def save_plda(folder: Path, plda: PLDA) -> None:
     """`plda.npz` and `xvec_transform.npz`, as a hub-layout folder has them."""
     temporary = folder.with_name(folder.name + ".tmp")
     temporary.mkdir(parents=True, exist_ok=True)
-    np.savez(temporary / "xvec_transform.npz", mean1=plda.mean1, mean2=plda.mean2, lda=plda.lda)
-    np.savez(temporary / "plda.npz", mu=plda.mu, tr=plda.tr, psi=plda.psi)
+    plda_files.save_plda(temporary, plda)
     temporary.rename(folder)
 
 

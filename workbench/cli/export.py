@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +15,10 @@ from workbench.cli.options import with_option
 from workbench.cli.output import Progress, check_outputs, print_json
 from workbench.errors import InputError
 
+if TYPE_CHECKING:
+    from workbench.serving import TritonSettings
+
+TRITON = "Triton"
 SECONDS = 60.0  # of every recording that the file is checked on: enough for several chunks
 
 
@@ -32,24 +38,68 @@ class Precision(StrEnum):
     int8 = "int8"
 
 
+class TritonKind(StrEnum):
+    """What a server's copy of the model runs on."""
+
+    auto = "auto"
+    gpu = "gpu"
+    cpu = "cpu"
+
+
 EXAMPLES = (
     "workbench export torch:models/demo --output powerset --out models/demo/onnx/segmentation.onnx",
     "workbench export torch:models/demo --output embedding --out models/demo/onnx/embedding.onnx",
     "workbench export torch:exp@avg:5 --out segmentation.onnx --audio meeting.wav --json -",
     "workbench export torch:exp@avg:5 --out segmentation.int8.onnx --precision int8",
+    "workbench export torch:models/demo --output embedding --triton repository",
 )
 
 
 def export(
     runtime: Annotated[
         str,
-        typer.Argument(metavar="RUNTIME", show_default=False, help="The model: torch:PATH\\[@CHECKPOINT]."),
+        typer.Argument(
+            metavar="RUNTIME",
+            show_default=False,
+            help="The model: torch:PATH\\[@CHECKPOINT]; with --triton also onnx:FILE, as it is.",
+        ),
     ],
     *,
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="FILE.onnx", help="The file to write.", rich_help_panel=o.OUTPUT),
-    ],
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.onnx",
+            help="The file to write; not needed with --triton.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            "--triton",
+            metavar="DIR",
+            help="Put the model into this Triton model repository: config.pbtxt, the version's folder, and "
+            "the commands for TensorRT and Ascend in engines.md.",
+            rich_help_panel=TRITON,
+        ),
+    ] = None,
+    triton_name: Annotated[
+        str | None,
+        typer.Option(
+            "--triton-name",
+            help="Name of the model in the repository; by default segmentation or embedding.",
+            rich_help_panel=TRITON,
+        ),
+    ] = None,
+    triton_batch: Annotated[
+        int,
+        typer.Option("--triton-batch", help="Requests that run together at most.", rich_help_panel=TRITON),
+    ] = 64,
+    triton_kind: Annotated[
+        TritonKind, typer.Option("--triton-kind", help="What it runs on.", rich_help_panel=TRITON)
+    ] = TritonKind.auto,
     output: Annotated[
         Output | None,
         typer.Option(
@@ -105,15 +155,28 @@ def export(
     of lower precision are judged by what they decide: fp16 may change 2 % of the frames, int8 20 %. Sample
     rate, geometry, powerset, the digest of the source and what was found are written into it.
     """
-    if out.suffix.lower() != ".onnx":
+    if out is None and triton is None:
+        raise InputError("say where the model goes: --out FILE.onnx, or --triton DIR")
+    if out is not None and out.suffix.lower() != ".onnx":
         raise InputError.at(out, "--out must name a file that ends in .onnx")
-    check_outputs(files=[out, json])
+    check_outputs(folders=[triton], files=[out, json])
+    if triton is not None:
+        from workbench.serving import TritonSettings
+
+        settings = TritonSettings(max_batch_size=triton_batch, kind=triton_kind.value)
+        if runtime.startswith("onnx:") and out is None:
+            serve(parse_onnx(runtime), triton, triton_name, settings, runtime, json, quiet)
+            return
     from workbench.audio import audio_duration, crop_audio, find_recordings
     from workbench.export import DEFAULT_OPSET, export_onnx
 
+    folder = ExitStack()
+    if out is None:
+        out = Path(folder.enter_context(tempfile.TemporaryDirectory())) / "model.onnx"
     recordings = find_recordings(audio) if audio else {}
     waveforms = [crop_audio(path, 0, min(SECONDS, audio_duration(path))) for path in recordings.values()]
-    with Progress(1, "files", quiet) as progress:
+    config_written = None
+    with folder, Progress(1, "files", quiet) as progress:
         progress.start(out.name)
         report = export_onnx(
             runtime if config is None else with_option(runtime, "config", config),
@@ -130,15 +193,22 @@ def export(
             f", {agreement.flips} of {agreement.frames} frames decided otherwise" if agreement.frames else ""
         )
         progress.say(
-            f"{out}: {report.output} of {runtime}, opset {report.opset}, {report.num_bytes / 1e6:.1f} MB; "
+            f"{triton or out}: {report.output} of {runtime}, opset {report.opset}, "
+            f"{report.num_bytes / 1e6:.1f} MB; "
             f"agrees with its source within {agreement.max_abs_diff:.1e}{flips} "
             f"(on {'real audio' if agreement.real_audio else 'noise'}; asked for: {agreement.criterion})"
         )
+        if triton is not None:
+            from workbench.serving import write_triton_model
+
+            config_written = write_triton_model(out, triton, triton_name, settings)
+            progress.say(f"{config_written}: ready for tritonserver --model-repository={triton}")
     print_json(
         json,
         {
             "runtime": runtime,
-            "path": out,
+            "path": out if out.is_file() else None,
+            "triton": config_written,
             "kind": report.kind,
             "output": report.output,
             "opset": report.opset,
@@ -155,3 +225,28 @@ def export(
             "failed": [],
         },
     )
+
+
+def parse_onnx(runtime: str) -> Path:
+    """The file of an `onnx:` string."""
+    from workbench.runtimes import parse_spec
+
+    return parse_spec(runtime).path
+
+
+def serve(
+    model: Path,
+    repository: Path,
+    name: str | None,
+    settings: TritonSettings,
+    runtime: str,
+    json: Path | None,
+    quiet: bool,
+) -> None:
+    """An ONNX file as it is, into a Triton repository."""
+    from workbench.serving import write_triton_model
+
+    with Progress(1, "files", quiet) as progress:
+        config = write_triton_model(model, repository, name, settings)
+        progress.say(f"{config}: ready for tritonserver --model-repository={repository}")
+    print_json(json, {"runtime": runtime, "triton": config, "failed": []})

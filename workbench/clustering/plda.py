@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from workbench.clustering.threads import single_blas_thread
-from workbench.errors import InputError
+from workbench.errors import InputError, expect_path
 from workbench.files import load_arrays
 
 _TRANSFORM = {"mean1": 1, "mean2": 1, "lda": 2}  # key -> number of dimensions
@@ -42,7 +42,7 @@ class PLDA:
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> PLDA:
         """Read `xvec_transform.npz` and `plda.npz` of a hub's `plda` folder."""
-        folder = Path(folder)
+        folder = expect_path(folder, "a PLDA folder")
         if not folder.is_dir():
             raise InputError.at(folder, "no such folder; expected one with xvec_transform.npz and plda.npz")
         transform = _model_arrays(folder / "xvec_transform.npz", _TRANSFORM)
@@ -86,23 +86,31 @@ class PLDA:
             within = np.linalg.inv(self.tr.T @ self.tr)
             between = np.linalg.inv((self.tr.T / self.psi) @ self.tr)
             variances, directions = eigh(between, within)
-        return variances[::-1], directions[:, ::-1]
+        # as they lie in memory after a trip to another process: products would round differently
+        return np.ascontiguousarray(variances[::-1]), np.ascontiguousarray(directions[:, ::-1])
 
     @property
     def phi(self) -> np.ndarray:
         """Between-speaker variance of every dimension of `transform`, descending: (num_lda,)."""
         return self._eigen[0]
 
-    def project(self, embeddings: np.ndarray) -> np.ndarray:
-        """LDA with the two length normalisations: (..., dimension) -> float64 (..., num_lda)."""
+    def project(self, embeddings: np.ndarray, *, scaled: bool = True) -> np.ndarray:
+        """LDA with the two length normalisations: (..., dimension) -> float64 (..., num_lda).
+
+        `scaled`: to the root of the dimension, as DiariZen and pyannote do; else to 1, as VBx's recipes.
+        """
         if embeddings.shape[-1] != self.dimension:
             raise InputError(
                 f"the PLDA is for embeddings of {self.dimension} values, got {embeddings.shape[-1]}; "
                 "use the plda folder that belongs to the embedding model"
             )
         with single_blas_thread():
-            centred = np.sqrt(self.dimension) * _normalise(embeddings - self.mean1)
-            return np.sqrt(self.num_lda) * _normalise(centred @ self.lda - self.mean2)
+            centred = _normalise(embeddings - self.mean1)
+            if not scaled:
+                return _normalise(centred @ self.lda - self.mean2)
+            return np.sqrt(self.num_lda) * _normalise(
+                np.sqrt(self.dimension) * centred @ self.lda - self.mean2
+            )
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
         """Features of VBx: within-speaker covariance 1, between-speaker covariance diag(`phi`).
@@ -117,7 +125,10 @@ class PLDA:
             Columns are defined up to their sign. The first `lda_dim` columns are what VBx with
             that `lda_dim` uses.
         """
-        projected = self.project(embeddings)
+        return self.diagonalise(self.project(embeddings))
+
+    def diagonalise(self, projected: np.ndarray) -> np.ndarray:
+        """Points in LDA space, (..., num_lda), in the coordinates in which both covariances are diagonal."""
         with single_blas_thread():
             return (projected - self.mu) @ self._eigen[1]
 

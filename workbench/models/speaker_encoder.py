@@ -6,6 +6,8 @@ network's keys behind the prefix `resnet.`, which is the attribute's name here.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,10 @@ class SpeakerEncoder(nn.Module):
         """waveform (batch, sample) -> centred fbank (batch, frame, mel)."""
         return self.centre(self.fbank(waveform))
 
+    @abstractmethod
+    def embed_features(self, fbank: Tensor, weights: Tensor | None = None) -> Tensor:
+        """What `forward` makes of centred fbank (batch, frame, mel)."""
+
 
 class ResNetEncoder(SpeakerEncoder):
     """A ResNet, whose pooling takes the masks as weights: its trunk runs once for all of them."""
@@ -60,7 +66,11 @@ class ResNetEncoder(SpeakerEncoder):
         waveform (batch, sample), weights None or (batch, mask frame) -> (batch, embedding);
         weights (batch, speaker, mask frame) -> (batch, speaker, embedding).
         """
-        return self.resnet(self.features(waveform), weights)
+        return self.embed_features(self.features(waveform), weights)
+
+    def embed_features(self, fbank: Tensor, weights: Tensor | None = None) -> Tensor:
+        """What `forward` makes of centred fbank (batch, frame, mel)."""
+        return self.resnet(fbank, weights)
 
 
 class ECAPAEncoder(SpeakerEncoder):
@@ -82,7 +92,10 @@ class ECAPAEncoder(SpeakerEncoder):
 
     def forward(self, waveform: Tensor, weights: Tensor | None = None) -> Tensor:
         """Shapes as of `ResNetEncoder`."""
-        fbank = self.features(waveform)  # (batch, frame, mel)
+        return self.embed_features(self.features(waveform), weights)
+
+    def embed_features(self, fbank: Tensor, weights: Tensor | None = None) -> Tensor:
+        """What `forward` makes of centred fbank (batch, frame, mel)."""
         if weights is None:
             return self.ecapa(fbank)
         several = weights if weights.ndim == 3 else weights[:, None]  # (batch, speaker, mask frame)
