@@ -310,6 +310,9 @@ def test_recorded_folders_that_are_incomplete_say_what_is_missing(recorded, tmp_
         load_runtime(f"recorded:{recorded}", kind="embedding")
     (recorded / "a.npz").write_bytes(b"no zip")
     with pytest.raises(InputError, match=r"a\.npz: is not a readable npz file"):
+        load_runtime(f"recorded:{recorded}").log_probs("a")  # the others can still be read
+    (recorded / "b.npz").write_bytes(b"no zip")
+    with pytest.raises(InputError, match=r"b\.npz: is not a readable npz file"):
         load_runtime(f"recorded:{recorded}")
     (recorded / "geometry.json").write_text('{"sample_rate": 16000}')
     with pytest.raises(InputError, match=r"geometry\.json: the geometry lacks chunk_duration"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from workbench.errors import InputError
 from workbench.runtimes.base import Runtime
 from workbench.runtimes.spec import RuntimeSpec, no_options, onnx_options, parse_spec, torch_options
 from workbench.types import Kind
@@ -16,9 +19,10 @@ def load_runtime(spec: str | RuntimeSpec, kind: Kind | None = None) -> Runtime:
     ----------
     spec : str
         `torch:PATH[@CHECKPOINT][?options]`, `onnx:FILE[?options]` or `recorded:DIR`. Options of
-        torch: `device`, `tf32`, `deterministic`, `dtype`, `threads`, and `config`, which training TOML
-        of an experiment directory counts (the newest by default); of ONNX Runtime: `providers`,
-        `tf32`, `optimization`, `threads`.
+        torch: `device`, `tf32`, `deterministic`, `dtype`, `threads`, `denormal`, and `config`, which
+        training TOML of an experiment directory counts (the newest by default); of ONNX Runtime: `providers`,
+        `tf32`, `optimization`, `threads`, `deterministic`, `denormal`, `allow_fallback`, and any name
+        with a dot, which becomes an entry of the session's configuration.
     kind : {"segmentation", "embedding"}, optional
         What the model is needed for. It chooses between the two models of a hub-layout folder,
         and a model of the other kind is refused. By default a hub-layout folder stands for its
@@ -33,8 +37,10 @@ def load_runtime(spec: str | RuntimeSpec, kind: Kind | None = None) -> Runtime:
     Each engine is imported only when it is asked for, so that `onnx:` and `recorded:` work where
     torch is not installed.
     """
-    if isinstance(spec, str):
+    if not isinstance(spec, RuntimeSpec):
         spec = parse_spec(spec)
+    if kind not in (None, *get_args(Kind)):
+        raise InputError(f"kind must be {' or '.join(get_args(Kind))}, got {kind!r}")
     if spec.engine == "torch":
         from workbench.runtimes.torch_runtime import load_torch
 

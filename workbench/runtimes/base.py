@@ -7,6 +7,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 import numpy as np
 
 from workbench.errors import InputError
+from workbench.fbank import KaldiFbankDims
 from workbench.types import Geometry, Kind
 
 
@@ -65,6 +66,20 @@ class Runtime(Protocol):
 
     def stages(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """Arrays on the way from waveform to output by name, in the order of computation."""
+        ...
+
+
+@runtime_checkable
+class FeatureEmbedder(Protocol):
+    """An embedding runtime that also takes features made outside, as WeSpeaker's programs feed them."""
+
+    @property
+    def fbank_dims(self) -> KaldiFbankDims | None:
+        """Settings of the features; None where only waveforms are taken."""
+        ...
+
+    def embed_features(self, fbank: np.ndarray) -> np.ndarray:
+        """Embeddings float32 (batch, dimension) of fbank (batch, num_frames, num_mels), not centred."""
         ...
 
 

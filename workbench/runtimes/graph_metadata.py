@@ -50,6 +50,7 @@ class GraphMetadata:
     centred: bool = True  # whether features made outside lose their mean
     masks: str = "weights"  # how an embedding model takes them: as weights, or by picking frames
     min_frames: int = 1  # fbank frames below which there is no embedding
+    attention_heads: int = 0  # of the widest self-attention: its memory grows with the square of the length
     wiring: Wiring = field(default_factory=Wiring)
 
 
@@ -84,7 +85,16 @@ def read_metadata(fields: Mapping[str, str], path: Path) -> GraphMetadata:
         min_num_samples=_json(fields, "min_num_samples", 1, path),
         stages=stages,
         geometry=geometry_from_json(content, path),
+        attention_heads=_attention_heads(fields),
     )
+
+
+def _attention_heads(fields: Mapping[str, str]) -> int:
+    """As the file says; of one that was exported before files said it, what its architecture usually has."""
+    said = fields.get("attention_heads", "")
+    if said.isascii() and said.isdigit():
+        return int(said)
+    return {"FBankConformer": 4, "WavLMConformer": 12}.get(fields.get("architecture", ""), 0)
 
 
 def _embedding_metadata(

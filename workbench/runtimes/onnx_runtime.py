@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnxruntime
 
 from workbench.errors import InputError, RecordingError, nearest, wrong_kind
-from workbench.fbank import centre, kaldi_fbank
+from workbench.fbank import KaldiFbankDims, centre, kaldi_fbank
 from workbench.powerset import to_multilabel
 from workbench.runtimes.base import (
     check_masks,
@@ -19,12 +20,16 @@ from workbench.runtimes.base import (
     refuse_segment,
 )
 from workbench.runtimes.external_data import check_external_data
+from workbench.runtimes.float_environment import denormals
 from workbench.runtimes.foreign import description_of, read_description, template
-from workbench.runtimes.graph_metadata import OUTPUTS, GraphMetadata, read_metadata
+from workbench.runtimes.graph_metadata import OUTPUTS, GraphMetadata, Wiring, read_metadata
 from workbench.runtimes.spec import OnnxOptions, RuntimeSpec
 from workbench.types import Geometry, Kind
 
-_PROVIDERS = {
+if TYPE_CHECKING:
+    from workbench.runtimes.onnx_stages import StageGraph
+
+PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
@@ -44,7 +49,18 @@ _LEVELS = {
     "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-__all__ = ["OUTPUTS", "GraphMetadata", "OnnxRuntime", "choose_providers", "load_onnx", "select_frames"]
+__all__ = [
+    "OUTPUTS",
+    "PROVIDERS",
+    "GraphMetadata",
+    "OnnxRuntime",
+    "choose_providers",
+    "load_onnx",
+    "log_probs_of",
+    "order_output",
+    "select_frames",
+    "start_session",
+]
 
 
 class OnnxRuntime:
@@ -60,7 +76,7 @@ class OnnxRuntime:
         self.session = self._start(path)
         self.metadata = self._describe()
         self._check_wiring()
-        self._probe: onnxruntime.InferenceSession | None = None
+        self._stage_graph: StageGraph | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -80,6 +96,11 @@ class OnnxRuntime:
         """Shortest waveform that `segment` or `embed` accepts."""
         return self.metadata.min_num_samples
 
+    @property
+    def attention_heads(self) -> int:
+        """Heads of its widest self-attention, whose memory grows with the square of the input's length."""
+        return self.metadata.attention_heads
+
     def segment(self, waveforms: np.ndarray) -> np.ndarray:
         """Log-probabilities (batch, frames, classes) of waveforms (batch, samples)."""
         if self.kind != "segmentation":
@@ -89,7 +110,7 @@ class OnnxRuntime:
                 f"{self}: the graph ends in hard decisions ({self.metadata.output}) and gives no "
                 "log-probabilities; export the model with --output powerset, or run it with workbench infer"
             )
-        return _log_probs(self._segment(waveforms), self.metadata.wiring.values)
+        return log_probs_of(self._segment(waveforms), self.metadata.wiring.values)
 
     def decide(self, waveforms: np.ndarray) -> np.ndarray:
         """Who is active: waveforms (batch, samples) -> 0/1 float32 (batch, frames, local speakers).
@@ -113,6 +134,21 @@ class OnnxRuntime:
             return like_masks(self._output(self._run(self.session, inputs)), masks)
         waveforms = check_waveforms(waveforms, self.min_num_samples)
         return like_masks(self._embed_selected(waveforms, check_masks(masks, len(waveforms))), masks)
+
+    @property
+    def fbank_dims(self) -> KaldiFbankDims | None:
+        """Settings of the features that `embed_features` takes; None where the graph makes them itself."""
+        return None if self.metadata.fbank_inside else self.metadata.fbank
+
+    def embed_features(self, fbank: np.ndarray) -> np.ndarray:
+        """Embeddings of fbank (batch, frame, mel) as `workbench.fbank` makes it, not centred."""
+        if self.fbank_dims is None:
+            raise InputError(f"{self}: makes its features itself and takes none; give it waveforms")
+        inputs = self._feed(centre(fbank) if self.metadata.centred else fbank)
+        if self.metadata.masks == "weights":
+            inputs[self.metadata.wiring.weights] = check_masks(None, len(fbank))
+        embeddings = self._output(self._run(self.session, inputs))
+        return embeddings[:, 0] if embeddings.ndim == 3 else embeddings
 
     def _segment(self, waveforms: np.ndarray) -> np.ndarray:
         """The graph's output as (batch, frames, classes or speakers)."""
@@ -145,30 +181,35 @@ class OnnxRuntime:
         nothing = np.full_like(found[0], np.nan)
         return np.stack([np.stack([nothing if row is None else row for row in several]) for several in rows])
 
-    def stages(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
+    def stages(
+        self,
+        waveforms: np.ndarray,
+        names: Collection[str] | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
         """Arrays on the way to the output, by the names that the torch runtime gives them.
 
-        They are read in a session of their own, because outputs inside the graph stop some
+        They are read in sessions of their own, because outputs inside the graph stop some
         operations from being fused. Without the onnx package only features and output are found.
+
+        Parameters
+        ----------
+        waveforms : float array, shape (batch, num_samples), in [-1, 1)
+        names : stages to compute, for want of memory; all by default
+        given : arrays by stage, optional
+            What the graph goes on with behind a stage instead of its own tensor, which is returned all
+            the same: with the stages of another runtime, every part's *own* error can be seen.
         """
-        inputs = self._inputs(waveforms)
-        features = self._features(check_waveforms(waveforms, self.min_num_samples))
-        found = {"fbank": features} if features.ndim == 3 else {}
-        session = self._probe_session()
-        results = self._run(session, inputs)
-        arrays = dict(zip((o.name for o in session.get_outputs()), results, strict=True))
-        for stage, tensor in self.metadata.stages.items():
-            if tensor in arrays:
-                found[stage] = arrays[tensor].astype(np.float32, copy=False)  # of half precision files
-        output = self._output(results[: len(self.session.get_outputs())])
-        if self.kind == "embedding":
-            # one mask of ones stands for "all frames", so its axis goes
-            if found.get("pool", output).ndim == 3:
-                found |= {"pool": found["pool"][:, 0]} if "pool" in found else {}
-            return found | {"embedding": output[:, 0] if output.ndim == 3 else output}
-        if self.metadata.output == "multilabel":
-            return found | {"multilabel": output}
-        return found | {"log_probs": _log_probs(output, self.metadata.wiring.values)}
+        return self.stage_graph.run(waveforms, names, given or {})
+
+    @property
+    def stage_graph(self) -> StageGraph:
+        """The stages inside this graph."""
+        if self._stage_graph is None:
+            from workbench.runtimes.onnx_stages import StageGraph
+
+            self._stage_graph = StageGraph(self)
+        return self._stage_graph
 
     def _features(self, waveforms: np.ndarray) -> np.ndarray:
         """What the graph hears of waveforms (batch, samples): (batch, frame, mel), or they themselves."""
@@ -199,16 +240,7 @@ class OnnxRuntime:
         """The output that is meant, its axes in our order."""
         wiring = self.metadata.wiring
         names = [output.name for output in self.session.get_outputs()]
-        array = arrays[0 if wiring.output is None else names.index(wiring.output)]
-        if array.ndim != len(wiring.output_axes):
-            raise InputError(
-                f"{self}: puts out an array of shape {array.shape}, but its axes were said to be "
-                f"{', '.join(wiring.output_axes)}"
-            )
-        ours = [axis for axis in _AXES if axis in wiring.output_axes]
-        return array.transpose([wiring.output_axes.index(axis) for axis in ours]).astype(
-            np.float32, copy=False
-        )
+        return order_output(arrays[0 if wiring.output is None else names.index(wiring.output)], wiring, self)
 
     def _run(self, session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """All outputs; larger batches than the graph takes are run in parts."""
@@ -222,7 +254,8 @@ class OnnxRuntime:
             ]
             return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         try:
-            return cast(list[np.ndarray], session.run(None, inputs))
+            with denormals(flush=self.options.denormal == "flush"):
+                return cast(list[np.ndarray], session.run(None, inputs))
         except Exception as error:  # onnxruntime raises a class of its own for every status code
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
             raise RecordingError(f"{self}: failed on {shapes}: {_first_line(error)}") from error
@@ -264,17 +297,12 @@ class OnnxRuntime:
 
     def _start(self, model: Path | bytes) -> onnxruntime.InferenceSession:
         """A session under the options."""
-        settings = onnxruntime.SessionOptions()
-        settings.graph_optimization_level = _LEVELS[self.options.optimization]
-        settings.log_severity_level = 3  # errors only: warnings of the optimizer say nothing to a user
-        if self.options.threads is not None:
-            settings.intra_op_num_threads = self.options.threads
         providers = choose_providers(self.options, self.name)
         try:
-            session = onnxruntime.InferenceSession(
-                model if isinstance(model, bytes) else str(model), settings, providers=providers
-            )
+            session = start_session(model, self.options, self.name)
         except Exception as error:  # onnxruntime raises a class of its own for every status code
+            if isinstance(error, InputError):
+                raise
             raise InputError.at(
                 self.path,
                 f"is not a model that ONNX Runtime {onnxruntime.__version__} can run: {_first_line(error)}",
@@ -287,21 +315,38 @@ class OnnxRuntime:
             )
         return session
 
-    def _probe_session(self) -> onnxruntime.InferenceSession:
-        """A session whose graph also puts out the tensors of the stages."""
-        if self._probe is None:
-            try:
-                import onnx
-            except ImportError:
-                return self.session
-            model = onnx.load(str(self.path))
-            produced = {tensor for node in model.graph.node for tensor in node.output}
-            known = {output.name for output in model.graph.output}
-            for tensor in dict.fromkeys(self.metadata.stages.values()):
-                if tensor in produced - known:
-                    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(tensor))
-            self._probe = self._start(model.SerializeToString())
-        return self._probe
+
+def start_session(
+    model: Path | bytes,
+    options: OnnxOptions,
+    runtime: str,
+    change: Callable[[onnxruntime.SessionOptions], None] | None = None,
+) -> onnxruntime.InferenceSession:
+    """A session under the options of a runtime string; `change` may add to its settings.
+
+    Raises whatever ONNX Runtime raises about the model.
+    """
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = _LEVELS[options.optimization]
+    settings.log_severity_level = 3  # errors only: warnings of the optimizer say nothing to a user
+    settings.use_deterministic_compute = options.deterministic
+    if options.threads is not None:
+        settings.intra_op_num_threads = options.threads
+    if options.denormal == "flush":
+        settings.add_session_config_entry(
+            "session.set_denormal_as_zero", "1"
+        )  # for the session's own threads
+    for name, value in options.session:
+        settings.add_session_config_entry(name, value)
+    if change is not None:
+        change(settings)
+    # the first session of a process would set this thread's switch for good
+    with denormals(flush=options.denormal == "flush"):
+        return onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model),
+            settings,
+            providers=choose_providers(options, runtime),
+        )
 
 
 def choose_providers(options: OnnxOptions, runtime: str) -> list[Any]:
@@ -312,16 +357,16 @@ def choose_providers(options: OnnxOptions, runtime: str) -> list[Any]:
     available = onnxruntime.get_available_providers()
     chosen: list[Any] = []
     for name in options.providers:
-        if name not in _PROVIDERS:
+        if name not in PROVIDERS:
             raise InputError(
-                f"runtime {runtime}: unknown provider {name!r}{nearest(name, _PROVIDERS)}; known are "
-                f"{', '.join(_PROVIDERS)}"
+                f"runtime {runtime}: unknown provider {name!r}{nearest(name, PROVIDERS)}; known are "
+                f"{', '.join(PROVIDERS)}"
             )
-        full = _PROVIDERS[name]
+        full = PROVIDERS[name]
         if full in available:
             chosen.append((full, {"use_tf32": int(options.tf32)}) if name == "cuda" else full)
         elif "cpu" not in options.providers:
-            short = [key for key, value in _PROVIDERS.items() if value in available]
+            short = [key for key, value in PROVIDERS.items() if value in available]
             raise InputError(
                 f"runtime {runtime}: provider {name!r} is not part of this ONNX Runtime "
                 f"{onnxruntime.__version__}, which has {', '.join(short)}; install the build that has it, or "
@@ -353,7 +398,18 @@ def select_frames(mask: np.ndarray, num_frames: int) -> np.ndarray:
     return selected
 
 
-def _log_probs(values: np.ndarray, meaning: str) -> np.ndarray:
+def order_output(array: np.ndarray, wiring: Wiring, runtime: object) -> np.ndarray:
+    """What a graph puts out as float32, its axes in our order."""
+    if array.ndim != len(wiring.output_axes):
+        raise InputError(
+            f"{runtime}: puts out an array of shape {array.shape}, but its axes were said to be "
+            f"{', '.join(wiring.output_axes)}"
+        )
+    ours = [axis for axis in _AXES if axis in wiring.output_axes]
+    return array.transpose([wiring.output_axes.index(axis) for axis in ours]).astype(np.float32, copy=False)
+
+
+def log_probs_of(values: np.ndarray, meaning: str) -> np.ndarray:
     """Natural-log probabilities (..., class) from what a graph puts out."""
     if meaning == "log_probs":
         return values

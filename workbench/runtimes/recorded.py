@@ -33,7 +33,7 @@ class RecordedRuntime:
         self.uris = tuple(sorted(path.stem for path in folder.glob("*.npz")))
         if not self.uris:
             raise InputError.at(folder, "holds no <uri>.npz; a recorded folder has one per recording")
-        self._kind: Kind = "segmentation" if "log_probs" in self.stage_names(self.uris[0]) else "embedding"
+        self._kind: Kind = "segmentation" if "log_probs" in self._first_names() else "embedding"
         if self._kind == "segmentation" and not self._geometry.powerset:
             raise InputError.at(
                 folder / "geometry.json", "lacks powerset, the list of the speakers of every class"
@@ -85,7 +85,7 @@ class RecordedRuntime:
         """One recorded array as float32."""
         path = self._path(uri)
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 if name not in content.files:
                     raise InputError.at(
                         path, f"holds no array {name!r}; it has {', '.join(content.files) or 'none'}"
@@ -107,7 +107,7 @@ class RecordedRuntime:
         """Names of the arrays recorded for a recording."""
         path = self._path(uri)
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 return tuple(content.files)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise InputError.at(path, f"is not a readable npz file: {error}") from error
@@ -123,6 +123,15 @@ class RecordedRuntime:
     def stages(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """Refused: recorded stages are found by the name of the recording."""
         self._refuse()
+
+    def _first_names(self) -> tuple[str, ...]:
+        """Stages of the first recording that can be read: a damaged file fails alone, when it is asked for."""
+        for uri in self.uris[:-1]:
+            try:
+                return self.stage_names(uri)
+            except InputError:
+                continue
+        return self.stage_names(self.uris[-1])
 
     def _path(self, uri: str) -> Path:
         path = self.folder / f"{safe_name(uri)}.npz"
@@ -159,7 +168,7 @@ def _read_geometry(folder: Path) -> Geometry:
 def load_recorded(spec: RuntimeSpec, kind: Kind | None) -> RecordedRuntime:
     """The runtime of a `recorded:` string."""
     runtime = RecordedRuntime(spec.path, str(spec))
-    names = runtime.stage_names(runtime.uris[0])
+    names = runtime._first_names()
     needed = {"segmentation": "log_probs", "embedding": "embeddings", None: None}[kind]
     if needed is not None and needed not in names:
         raise InputError.at(spec.path, f"holds no {needed}, so it cannot serve as the {kind} model")

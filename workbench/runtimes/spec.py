@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
-from workbench.errors import InputError, nearest
+from workbench.errors import InputError, expect, nearest
 
 ENGINES = ("torch", "onnx", "recorded")
 _EXAMPLES = "torch:models/demo, onnx:model.onnx?threads=1, recorded:dumps/run1"
@@ -38,6 +38,7 @@ def parse_spec(text: str) -> RuntimeSpec:
     >>> spec.engine, str(spec.path), spec.checkpoint, spec.options
     ('torch', 'exp', 'avg:3', {'threads': '1', 'tf32': '0'})
     """
+    expect(text, str, f"a runtime is named by one string, for example {_EXAMPLES}")
     engine, colon, rest = text.partition(":")
     if not colon or engine not in ENGINES:
         hint = nearest(engine, ENGINES) if colon else ""
@@ -83,6 +84,7 @@ class TorchOptions:
     deterministic: bool = False  # refuse operations whose result depends on scheduling
     dtype: str = "fp32"  # of products and convolutions; features and softmax stay as they are
     threads: int | None = None  # CPU threads inside one operation; None: what torch chooses
+    denormal: str = "keep"  # numbers below 1.2e-38: keep, or flush to zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +95,22 @@ class OnnxOptions:
     tf32: bool = False  # let CUDA round float32 products to TensorFloat-32
     optimization: str = "all"  # graph rewriting: none, basic, extended or all
     threads: int | None = None  # CPU threads inside one operation; None: what ONNX Runtime chooses
+    deterministic: bool = False  # choose kernels whose result does not depend on scheduling
+    denormal: str = "keep"  # numbers below 1.2e-38: keep, or flush to zero
+    allow_fallback: bool = False  # whether running on another provider than the first is fine
+    session: tuple[tuple[str, str], ...] = ()  # entries of the session's configuration, passed on as they are
 
 
 DTYPES = ("fp32", "bf16", "fp16")
+DENORMALS = ("keep", "flush")
 OPTIMIZATIONS = ("none", "basic", "extended", "all")
 
 
 def torch_options(spec: RuntimeSpec) -> TorchOptions:
     """Options of a `torch:` string; an unknown one is an `InputError` that names the nearest."""
-    reader = _OptionReader(spec, ("device", "tf32", "deterministic", "dtype", "threads", "config"))
+    reader = _OptionReader(
+        spec, ("device", "tf32", "deterministic", "dtype", "threads", "denormal", "config")
+    )
     default = TorchOptions()
     return TorchOptions(
         device=spec.options.get("device", default.device),
@@ -109,12 +118,20 @@ def torch_options(spec: RuntimeSpec) -> TorchOptions:
         deterministic=reader.flag("deterministic", default.deterministic),
         dtype=reader.choice("dtype", default.dtype, DTYPES),
         threads=reader.count("threads"),
+        denormal=reader.choice("denormal", default.denormal, DENORMALS),
     )
 
 
 def onnx_options(spec: RuntimeSpec) -> OnnxOptions:
-    """Options of an `onnx:` string; an unknown one is an `InputError` that names the nearest."""
-    reader = _OptionReader(spec, ("providers", "tf32", "optimization", "threads"))
+    """Options of an `onnx:` string; an unknown one is an `InputError` that names the nearest.
+
+    A name with a dot, such as `session.intra_op.allow_spinning`, is an entry of the session's configuration.
+    ONNX Runtime takes any such name without a word; whether it does anything is for
+    `workbench.agreement.observe_conditions` to find out.
+    """
+    known = ("providers", "tf32", "optimization", "threads", "deterministic", "denormal", "allow_fallback")
+    entries = tuple((name, value) for name, value in spec.options.items() if is_session_entry(name))
+    reader = _OptionReader(spec, (*known, *(name for name, _ in entries)))
     default = OnnxOptions()
     providers = spec.options.get("providers", ",".join(default.providers))
     return OnnxOptions(
@@ -122,7 +139,30 @@ def onnx_options(spec: RuntimeSpec) -> OnnxOptions:
         tf32=reader.flag("tf32", default.tf32),
         optimization=reader.choice("optimization", default.optimization, OPTIMIZATIONS),
         threads=reader.count("threads"),
+        deterministic=reader.flag("deterministic", default.deterministic),
+        denormal=reader.choice("denormal", default.denormal, DENORMALS),
+        allow_fallback=reader.flag("allow_fallback", default.allow_fallback),
+        session=entries,
     )
+
+
+def is_session_entry(name: str) -> bool:
+    """Whether an option goes into the configuration of ONNX Runtime's session: its name has a dot inside."""
+    return "." in name.strip(".") and name.strip(".") == name
+
+
+def with_options(spec: RuntimeSpec, options: Mapping[str, str]) -> RuntimeSpec:
+    """The same runtime with other options beside its own; the text follows.
+
+    Examples
+    --------
+    >>> str(with_options(parse_spec("onnx:m.onnx?threads=4"), {"threads": "1", "tf32": "0"}))
+    'onnx:m.onnx?threads=1&tf32=0'
+    """
+    merged = {**spec.options, **options}
+    name = f"{spec.path}@{spec.checkpoint}" if spec.checkpoint else str(spec.path)
+    query = f"?{urlencode(merged, safe=',:./')}" if merged else ""
+    return replace(spec, text=f"{spec.engine}:{name}{query}", options=merged)
 
 
 def no_options(spec: RuntimeSpec) -> None:

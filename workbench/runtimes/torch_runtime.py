@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from workbench.checkpoints import LoadedModel, load_model
 from workbench.errors import InputError
+from workbench.fbank import KaldiFbankDims
+from workbench.models.speaker_encoder import SpeakerEncoder
 from workbench.runtimes.base import (
     check_masks,
     check_waveforms,
@@ -20,6 +23,7 @@ from workbench.runtimes.base import (
     refuse_embed,
     refuse_segment,
 )
+from workbench.runtimes.float_environment import denormals
 from workbench.runtimes.spec import RuntimeSpec, TorchOptions
 from workbench.types import Geometry, Kind
 
@@ -64,6 +68,9 @@ class TorchRuntime:
         self.options = options or TorchOptions()
         self.name = name
         self.device = _device(self.options.device, name)
+        if self.options.deterministic and self.device.type == "cuda":
+            # read with the first product; without it torch refuses products as not repeatable
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.network = model.network.to(self.device).eval()
 
     def __str__(self) -> str:
@@ -101,17 +108,56 @@ class TorchRuntime:
             embeddings = self.network(self._to_device(waveforms), weights)
         return like_masks(_to_numpy(embeddings), masks)
 
-    def stages(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
-        """Features, the output of every block, and the result, by name in the order of computation."""
+    def stages(
+        self,
+        waveforms: np.ndarray,
+        names: Collection[str] | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Features, the output of every block, and the result, by name in the order of computation.
+
+        Parameters
+        ----------
+        waveforms : float array, shape (batch, num_samples), in [-1, 1)
+        names : stages to keep, for want of memory; all by default
+        given : arrays by stage, optional
+            What the network goes on with behind a stage instead of its own output, which is returned all
+            the same: with the stages of another runtime, every block's *own* error can be seen.
+        """
         found: dict[str, np.ndarray] = {}
-        with record_stages(self.network, lambda name, value: found.setdefault(name, _to_numpy(value))):
+        passed: set[str] = set()
+        given = given or {}
+
+        def on_stage(name: str, value: Tensor) -> Tensor | None:
+            if name in passed:
+                return None
+            passed.add(name)
+            if names is None or name in names:
+                found[name] = _to_numpy(value)
+            return _like(given[name], value) if name in given else None
+
+        with record_stages(self.network, on_stage):
             if self.kind == "segmentation":
                 found["log_probs"] = self.segment(waveforms)
             else:
                 found["embedding"] = self.embed(waveforms)
-                if found["pool"].ndim == 3:  # one mask of ones stands for "all frames"
+                if "pool" in found and found["pool"].ndim == 3:  # one mask of ones stands for "all frames"
                     found["pool"] = found["pool"][:, 0]
-        return found
+        return {name: array for name, array in found.items() if names is None or name in names}
+
+    @property
+    def fbank_dims(self) -> KaldiFbankDims | None:
+        """Settings of the features that `embed_features` takes."""
+        return self.network.fbank.dims if isinstance(self.network, SpeakerEncoder) else None
+
+    def embed_features(self, fbank: np.ndarray) -> np.ndarray:
+        """Embeddings of fbank (batch, frame, mel) as `workbench.fbank` makes it, not centred."""
+        if not isinstance(self.network, SpeakerEncoder):
+            refuse_embed(self)
+        with self._numerics():
+            features = self.network.centre(torch.from_numpy(fbank).to(self.device))
+            weights = torch.ones((len(fbank), 1, 1), device=self.device)  # as `embed` without masks
+            return _to_numpy(self.network.embed_features(features, weights))[:, 0]
 
     def _to_device(self, waveforms: np.ndarray) -> Tensor:
         return torch.from_numpy(check_waveforms(waveforms, self.min_num_samples)).to(self.device)
@@ -122,6 +168,7 @@ class TorchRuntime:
         options = self.options
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
+            stack.enter_context(denormals(flush=options.denormal == "flush"))
             if options.threads is not None:
                 stack.callback(torch.set_num_threads, torch.get_num_threads())
                 torch.set_num_threads(options.threads)
@@ -131,6 +178,9 @@ class TorchRuntime:
                     stack.callback(setattr, switches, "allow_tf32", switches.allow_tf32)
                     switches.allow_tf32 = options.tf32
             if options.deterministic:
+                for name, value in (("deterministic", True), ("benchmark", False)):
+                    stack.callback(setattr, torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+                    setattr(torch.backends.cudnn, name, value)
                 stack.callback(
                     torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled()
                 )
@@ -142,18 +192,26 @@ class TorchRuntime:
 
 
 @contextmanager
-def record_stages(network: nn.Module, on_stage: Callable[[str, Tensor], object]) -> Iterator[None]:
-    """Call `on_stage(name, output)` whenever a block that has a stage name has run."""
+def record_stages(network: nn.Module, on_stage: Callable[[str, Tensor], Tensor | None]) -> Iterator[None]:
+    """Call `on_stage(name, output)` whenever a block that has a stage name has run.
 
-    def output_hook(name: str) -> Callable[[nn.Module, object, Any], None]:
-        def after(_module: nn.Module, _inputs: object, output: Any) -> None:
-            on_stage(name, output[0] if isinstance(output, tuple) else output)  # an LSTM adds its state
+    A tensor that it returns takes the place of the output for what follows.
+    """
+
+    def output_hook(name: str) -> Callable[[nn.Module, object, Any], Any]:
+        def after(_module: nn.Module, _inputs: object, output: Any) -> Any:
+            first, *state = output if isinstance(output, tuple) else (output,)  # an LSTM adds its state
+            other = on_stage(name, first)
+            if other is None:
+                return None
+            return (other, *state) if isinstance(output, tuple) else other
 
         return after
 
-    def input_hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            on_stage(name, inputs[0])
+    def input_hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], Any]:
+        def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+            other = on_stage(name, inputs[0])
+            return None if other is None else (other, *inputs[1:])
 
         return before
 
@@ -208,3 +266,8 @@ def _device(name: str, runtime: str) -> torch.device:
 
 def _to_numpy(output: Tensor) -> np.ndarray:
     return output.detach().float().cpu().numpy()
+
+
+def _like(array: np.ndarray, value: Tensor) -> Tensor:
+    """An array in the place of a tensor: its device, number format and shape."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(value).reshape(value.shape)
