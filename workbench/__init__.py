@@ -31,16 +31,19 @@ _HOME_OF = {
     "load_features": "workbench.features",
     "load_hub": "workbench.pipeline",
     "load_runtime": "workbench.runtimes",
+    "parity": "workbench.agreement",
     "read_rttm": "workbench.rttm",
     "reconstruct": "workbench.reconstruction",
     "save_features": "workbench.features",
     "score": "workbench.scoring",
+    "sweep": "workbench.sweeps",
     "write_rttm": "workbench.rttm",
 }
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
 if TYPE_CHECKING:
+    from workbench.agreement import parity as parity
     from workbench.clustering import cluster as cluster
     from workbench.config import PipelineParams as PipelineParams
     from workbench.errors import InputError as InputError
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from workbench.rttm import write_rttm as write_rttm
     from workbench.runtimes import load_runtime as load_runtime
     from workbench.scoring import score as score
+    from workbench.sweeps import sweep as sweep
     from workbench.types import Features as Features
     from workbench.types import SegmentFeatures as SegmentFeatures
     from workbench.types import SlidingWindow as SlidingWindow

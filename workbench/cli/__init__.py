@@ -22,13 +22,22 @@ from workbench import __version__
 from workbench.cli import (
     checkpoints,
     cluster,
+    compare_models,
     diarize,
     diff_checkpoints,
+    doctor,
+    embed,
     export,
     infer,
     inspect,
+    parity,
+    plda,
+    record,
     report,
     score,
+    steps,
+    sweep,
+    verify,
 )
 from workbench.errors import InputError, RecordingError
 
@@ -156,9 +165,16 @@ def workbench(
 
 RECORDINGS, MODELS, RESULTS = "Recordings", "Models", "Results"
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    RECORDINGS: (diarize.diarize, infer.infer, cluster.cluster),
-    MODELS: (inspect.inspect, export.export, checkpoints.checkpoints, diff_checkpoints.diff_checkpoints),
-    RESULTS: (score.score, report.report),
+    RECORDINGS: (diarize.diarize, infer.infer, record.record, embed.embed, cluster.cluster, sweep.sweep),
+    MODELS: (
+        inspect.inspect,
+        export.export,
+        checkpoints.checkpoints,
+        compare_models.compare_models,
+        diff_checkpoints.diff_checkpoints,
+        doctor.doctor,
+    ),
+    RESULTS: (score.score, parity.parity, steps.steps, verify.verify, plda.plda, report.report),
 }
 for panel, commands in PANELS.items():
     for command in commands:

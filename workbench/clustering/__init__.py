@@ -24,6 +24,7 @@ from workbench.clustering.params import (
     AHCParams,
     ClusteringParams,
     VBxParams,
+    XVectorParams,
     read_clustering_args,
 )
 from workbench.clustering.plda import PLDA
@@ -41,6 +42,7 @@ __all__ = [
     "TrainingSet",
     "VBxParams",
     "VBxResult",
+    "XVectorParams",
     "cluster",
     "constrained_argmax",
     "mark_inactive",

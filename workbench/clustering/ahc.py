@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import fcluster, linkage, maxdists
 from scipy.spatial.distance import cdist
 
 from workbench.clustering.params import AHCParams, speaker_bounds
@@ -51,6 +52,20 @@ class Dendrogram:
     def heights(self) -> np.ndarray:
         """Height of every merge: float64 array (num_embeddings - 1,)."""
         return self.merges[:, 2]
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """The thresholds at which the clusters change, ascending: float64 array (num_embeddings - 1,).
+
+        For every merge the largest height inside its subtree: linkages with inversions are cut there.
+        """
+        if self.num_embeddings < 2:
+            return np.zeros(0)
+        return np.sort(maxdists(self.merges))
+
+    def level(self, threshold: float) -> int:
+        """Thresholds with the same level cut into the same clusters (criterion "distance")."""
+        return int(np.searchsorted(self.levels, threshold, side="right"))
 
     def cut(self, threshold: float, criterion: str = "distance") -> np.ndarray:
         """Cluster of every embedding: int array (num_embeddings,), numbered from 0 as scipy does.

@@ -80,6 +80,36 @@ class VBxParams:
 ClusteringParams = AHCParams | VBxParams
 
 
+@dataclass(frozen=True, kw_only=True)
+class XVectorParams:
+    """Clustering of one embedding per segment, as the recipe of VBx's own repository (`vbhmm.py`).
+
+    Defaults are those of its example.
+    """
+
+    method: str = "vbx"  # or "ahc": stop at the clusters that VBx would start from
+    threshold: float = -0.015  # added to the calibrated similarity above which AHC merges
+    Fa: float = 0.3  # scale of the sufficient statistics
+    Fb: float = 17.0  # speaker regularisation: larger finds fewer speakers
+    loop_prob: float = 0.99  # probability of staying with a speaker from one segment to the next
+    lda_dim: int | None = 128  # leading PLDA dimensions used, of those there are; None: all
+    init_smoothing: float = 5.0  # how much the AHC cluster outweighs the others, as exponent
+    max_iters: int = 40  # variational updates at most
+
+    def __post_init__(self) -> None:
+        _check_choice("method", self.method, ("vbx", "ahc"))
+        _check_number("threshold", self.threshold, above=-math.inf)
+        _check_number("Fa", self.Fa, above=0.0)
+        _check_number("Fb", self.Fb, above=0.0)
+        _check_number("loop_prob", self.loop_prob, above=0.0, inclusive=True)
+        if self.loop_prob > 1:
+            raise InputError(f"loop_prob must be a probability from 0 to 1, got {self.loop_prob!r}")
+        if self.lda_dim is not None:
+            _check_count("lda_dim", self.lda_dim)
+        _check_number("init_smoothing", self.init_smoothing, above=0.0, inclusive=True)
+        _check_count("max_iters", self.max_iters)
+
+
 def speaker_bounds(params: ClusteringParams) -> tuple[int, float]:
     """Smallest and largest number of speakers that `params` allow; infinity for no upper bound."""
     if params.num_speakers is not None:

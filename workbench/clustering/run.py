@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -17,13 +18,19 @@ from workbench.clustering.assignment import (
     similarities,
 )
 from workbench.clustering.filtering import is_active, training_mask
-from workbench.clustering.params import AHCParams, ClusteringParams, Convention, VBxParams, speaker_bounds
+from workbench.clustering.params import (
+    AHCParams,
+    ClusteringParams,
+    Convention,
+    VBxParams,
+    XVectorParams,
+    speaker_bounds,
+)
 from workbench.clustering.plda import PLDA
-from workbench.clustering.vbx import VBxResult, initial_responsibilities, vbx
-from workbench.errors import InputError
+from workbench.clustering.vbx import MIN_PRIOR, VBxResult, initial_responsibilities, vbx
+from workbench.clustering.xvectors import SegmentSet, cluster_segments
+from workbench.errors import InputError, expect
 from workbench.types import Features, SegmentFeatures
-
-_MIN_PRIOR = 1e-7  # speakers with a smaller prior have been switched off by VBx
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,6 +84,11 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.embeddings)
 
+    @cached_property
+    def embeddings_f64(self) -> np.ndarray:
+        """The embeddings in double precision, for sums that are taken again and again."""
+        return self.embeddings.astype(np.float64)
+
     def dendrogram(self, linkage: str = "centroid") -> Dendrogram:
         """Dendrogram of the embeddings, computed once per kind of linkage."""
         if linkage not in self._dendrograms:
@@ -92,20 +104,21 @@ class TrainingSet:
 
 def cluster(
     features: Features | SegmentFeatures,
-    params: ClusteringParams,
+    params: ClusteringParams | XVectorParams,
     plda: PLDA | str | os.PathLike[str] | None = None,
 ) -> np.ndarray:
     """Cluster of every local speaker, as the original implementation returns it.
 
     Parameters
     ----------
-    features : segmentations and embeddings of one recording
-    params : `AHCParams` or `VBxParams`, or `PipelineParams`, which hold one of them
-    plda : model or its folder, needed by VBx
+    features : segmentations and embeddings of one recording, or the embeddings of its segments
+    params : `AHCParams` or `VBxParams`, or `PipelineParams`, which hold one of them; for segments,
+        `XVectorParams`
+    plda : model or its folder, needed by VBx and for segments
 
     Returns
     -------
-    hard_clusters : int64 array, shape (num_chunks, num_local_speakers)
+    hard_clusters : int64 array, shape (num_chunks, num_local_speakers), or (num_segments,)
         Speakers without an active frame have a cluster, too. `reconstruct` leaves them out by
         itself; `mark_inactive(hard_clusters, features.segmentations)` does so explicitly.
     """
@@ -114,7 +127,7 @@ def cluster(
 
 def run_clustering(
     features: Features | SegmentFeatures,
-    params: ClusteringParams,
+    params: ClusteringParams | XVectorParams,
     plda: PLDA | str | os.PathLike[str] | None = None,
     training: TrainingSet | None = None,
 ) -> ClusteringResult:
@@ -124,16 +137,20 @@ def run_clustering(
     ----------
     training : kept from an earlier call for the same features and convention, to save its work
     """
-    if isinstance(features, SegmentFeatures):
-        raise InputError(
-            f"{features.uri}: has one embedding per segment; this clustering needs segmentations and an "
-            "embedding per chunk and local speaker, as `workbench diarize --features-dir` writes them"
-        )
+    expect(features, (Features, SegmentFeatures), "features must be Features, as load_features gives them")
     params = getattr(params, "clustering", params)  # those of a whole pipeline, from further up
-    if not isinstance(params, ClusteringParams):
-        raise InputError(f"params must be AHCParams or VBxParams, got {type(params).__name__}")
     if isinstance(plda, str | os.PathLike):
         plda = PLDA.load(plda)
+    if isinstance(features, SegmentFeatures):
+        if not isinstance(params, XVectorParams):
+            raise InputError(
+                f"{features.uri}: has one embedding per segment; this clustering needs segmentations and an "
+                "embedding per chunk and local speaker, as `workbench diarize --features-dir` writes them; "
+                "for segments, pass XVectorParams"
+            )
+        return _run_segments(features, params, plda)
+    if not isinstance(params, ClusteringParams):
+        raise InputError(f"params must be AHCParams or VBxParams, got {type(params).__name__}")
     if training is None:
         training = TrainingSet(features, params.convention)
     elif training.convention != params.convention:
@@ -146,17 +163,44 @@ def run_clustering(
     return _run_vbx(features, params, training, plda)
 
 
+def _run_segments(features: SegmentFeatures, params: XVectorParams, plda: PLDA | None) -> ClusteringResult:
+    if plda is None:
+        raise InputError("x-vectors need a PLDA model; name its folder with --plda")
+    segments = SegmentSet(features, plda)
+    hard_clusters, found = cluster_segments(features, params, plda, segments)
+    clusters = np.unique(hard_clusters[hard_clusters >= 0])
+    centroids = [segments.embeddings[hard_clusters[segments.mask] == each].mean(axis=0) for each in clusters]
+    return ClusteringResult(
+        hard_clusters=hard_clusters,
+        active_clusters=hard_clusters,
+        centroids=np.array(centroids).reshape(len(clusters), features.embeddings.shape[1]),
+        num_clusters=len(clusters),
+        elbo=np.zeros(0) if found is None else found.elbo,
+        converged=True if found is None else found.converged,
+    )
+
+
 def _run_ahc(features: Features, params: AHCParams, training: TrainingSet) -> ClusteringResult:
     if min(len(training), speaker_bounds(params)[1]) < 2:
         return _one_cluster(features, training)
     labels = agglomerate(training.embeddings, training.dendrogram(params.linkage), params)
-    centroids = _cluster_means(training.embeddings, labels)
+    return _result(features, *assign_ahc(features, params, training, labels))
+
+
+def assign_ahc(
+    features: Features, params: AHCParams, training: TrainingSet, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters of all local speakers, and the centroids, from the clusters of the training embeddings.
+
+    Parameters
+    ----------
+    labels : int array, shape (num_embeddings,)
+    """
+    centroids = cluster_means(training.embeddings, labels)
     similarity = similarities(features.embeddings, centroids)
     if params.convention == "diarizen":
-        hard_clusters = constrained_argmax(similarity)
-    else:
-        hard_clusters = similarity.argmax(axis=2)
-    return _result(features, hard_clusters, centroids)
+        return constrained_argmax(similarity), centroids
+    return similarity.argmax(axis=2), centroids
 
 
 def _run_vbx(
@@ -176,34 +220,44 @@ def _run_vbx(
         Fb=params.Fb,
         max_iters=int(params.max_iters),
     )
-    weights = posterior.gamma[:, posterior.pi > _MIN_PRIOR]
+    weights = posterior.gamma[:, posterior.pi > MIN_PRIOR]
+    return _result(features, *assign_vbx(features, params, training, weights), posterior)
+
+
+def assign_vbx(
+    features: Features, params: VBxParams, training: TrainingSet, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters of all local speakers, and the centroids, from what VBx found.
+
+    Parameters
+    ----------
+    weights : float array, shape (num_embeddings, num_clusters)
+        Responsibilities of the speakers that are kept.
+    """
     centroids = weights.T @ training.embeddings  # cosine distance does not see their length
     if params.convention == "diarizen":
-        hard_clusters = rank_labels(constrained_argmax(similarities(features.embeddings, centroids)))
-        return _result(features, hard_clusters, centroids, posterior)
+        return rank_labels(constrained_argmax(similarities(features.embeddings, centroids))), centroids
 
     centroids = centroids / weights.sum(axis=0)[:, None]
-    target = _wanted_clusters(params, len(centroids), len(training))
+    target = wanted_clusters(params, len(centroids), len(training))
     if target != len(centroids):
-        centroids = _kmeans_centroids(training.embeddings, target)
+        centroids = kmeans_centroids(training.embeddings, target)
         # one to one would leave speakers over and so bring back another number of clusters
-        hard_clusters = similarities(features.embeddings, centroids).argmax(axis=2)
-    else:
-        similarity = similarities(features.embeddings, centroids)
-        # Below everything else, so that they only get what active speakers leave. Not nanmin: with a
-        # NaN embedding anywhere, pyannote's score is NaN too, which counts as the lowest finite one.
-        similarity[~is_active(features.segmentations)] = similarity.min() - 1.0
-        hard_clusters = constrained_argmax(similarity)
-    return _result(features, hard_clusters, centroids, posterior)
+        return similarities(features.embeddings, centroids).argmax(axis=2), centroids
+    similarity = similarities(features.embeddings, centroids)
+    # Below everything else, so that they only get what active speakers leave. Not nanmin: with a
+    # NaN embedding anywhere, pyannote's score is NaN too, which counts as the lowest finite one.
+    similarity[~is_active(features.segmentations)] = similarity.min() - 1.0
+    return constrained_argmax(similarity), centroids
 
 
-def _wanted_clusters(params: VBxParams, num_found: int, num_embeddings: int) -> int:
+def wanted_clusters(params: VBxParams, num_found: int, num_embeddings: int) -> int:
     """`num_found` moved into the bounds; never more clusters than embeddings."""
     lower, upper = speaker_bounds(params)
     return int(min(max(num_found, lower), upper, max(num_embeddings, 1)))
 
 
-def _kmeans_centroids(embeddings: np.ndarray, num_clusters: int) -> np.ndarray:
+def kmeans_centroids(embeddings: np.ndarray, num_clusters: int) -> np.ndarray:
     """Means of `num_clusters` clusters that k-means finds among the unit-length embeddings.
 
     There are fewer where fewer embeddings differ.
@@ -215,10 +269,10 @@ def _kmeans_centroids(embeddings: np.ndarray, num_clusters: int) -> np.ndarray:
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal embeddings: handled below
         kmeans = KMeans(n_clusters=num_clusters, n_init=3, random_state=42)  # as pyannote's
         labels = kmeans.fit_predict(unit_length(embeddings))
-    return _cluster_means(embeddings, labels)
+    return cluster_means(embeddings, labels)
 
 
-def _cluster_means(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def cluster_means(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mean of every cluster that has members, in the order of their labels."""
     return np.stack([np.mean(embeddings[labels == label], axis=0) for label in np.unique(labels)])
 

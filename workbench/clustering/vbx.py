@@ -16,7 +16,8 @@ from workbench.clustering.threads import single_blas_thread
 
 INIT_SMOOTHING = 7.0  # of DiariZen and pyannote: the weight of the initial cluster is e^7 to 1
 EPSILON = 1e-4  # an iteration that gains less ends the updates
-_TINY = 1e-8  # keeps the logarithm of a vanished speaker finite, as the reference does
+MIN_PRIOR = 1e-7  # speakers with a smaller prior have been switched off
+TINY = 1e-8  # keeps the logarithm of a vanished speaker finite, as the reference does
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,7 @@ def _speaker_posteriors(
 
 def _mixture_step(log_p: np.ndarray, pi: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Responsibilities, priors and log-likelihood if embeddings are independent."""
-    joint = log_p + np.log(pi + _TINY)  # (embedding, speaker)
+    joint = log_p + np.log(pi + TINY)  # (embedding, speaker)
     log_likelihood = logsumexp(joint, axis=1)
     gamma = np.exp(joint - log_likelihood[:, None])
     pi = gamma.sum(axis=0)
@@ -154,11 +155,11 @@ def forward_backward(
     log_forward, log_backward : float64 arrays, shape (num_embeddings, num_states)
     """
     # Only the sum over transitions leaves the log domain, relative to its best state: no transition
-    # is below _TINY, so what underflows there could not have changed the sum.
-    transitions = transitions + _TINY
+    # is below TINY, so what underflows there could not have changed the sum.
+    transitions = transitions + TINY
     log_forward = np.empty_like(log_p)
     log_backward = np.zeros_like(log_p)
-    log_forward[0] = log_p[0] + np.log(initial + _TINY)
+    log_forward[0] = log_p[0] + np.log(initial + TINY)
     for t in range(1, len(log_p)):
         best = log_forward[t - 1].max()
         log_forward[t] = log_p[t] + np.log(np.exp(log_forward[t - 1] - best) @ transitions) + best

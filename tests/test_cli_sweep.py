@@ -1,0 +1,334 @@
+"""The command: files as the contract has them, resumed after any end, clear about every bad input."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from command import run
+from sweep_corpus import make_features, make_reference, write_corpus
+
+from workbench.config import read_config
+from workbench.features import save_features
+from workbench.rttm import read_rttm, write_rttm
+from workbench.scoring import score
+from workbench.types import SegmentFeatures
+
+AHC = ("--clustering", "ahc", "--min-cluster-size", 1)
+GRID = ("--grid", "ahc_threshold=0.3:1.3:21", "--grid", "min_cluster_size=1,3")
+SMALL = ("--grid", "ahc_threshold=0.3,0.7,1.2", "--jobs", 1)
+FILES = ("results.parquet", "summary.parquet", "best.toml", "best.yaml", "sweep.json")
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    write_corpus(tmp_path)
+    return tmp_path
+
+
+def sweep(corpus: Path, *args: object, out: str = "out"):
+    return run("sweep", corpus / "features", "--reference", corpus / "ref.rttm", "--out", corpus / out, *args)
+
+
+def read(corpus: Path, name: str, out: str = "out") -> pd.DataFrame:
+    return pd.read_parquet(corpus / out / f"{name}.parquet")
+
+
+def test_a_sweep_leaves_what_the_contract_names(corpus):
+    result = sweep(corpus, *AHC, *GRID, "--jobs", 1, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    assert all((corpus / "out" / name).is_file() for name in FILES)
+    results, summary = read(corpus, "results"), read(corpus, "summary")
+    needed = ["uri", "ahc_threshold", "min_cluster_size", "num_speakers", "total", "missed"]
+    needed += ["false_alarm", "confusion", "der"]
+    assert set(needed) <= set(results.columns)
+    assert len(results) == 3 * 42
+    assert len(summary) == 42
+    assert result.json == json.loads((corpus / "out" / "sweep.json").read_text())
+    assert result.json["grid"]["min_cluster_size"] == [1, 3]
+    assert result.json["software"]["packages"]["numpy"] == np.__version__
+    assert result.json["timing"]["seconds"] > 0
+    assert set(result.json["files"]) == {"features", "reference"}
+    assert result.json["best"]["der"] == summary["der"].min()
+    best = yaml.safe_load((corpus / "out" / "best.yaml").read_text())["params"]["clustering"]
+    assert best["threshold"] == result.json["best"]["parameters"]["ahc_threshold"]
+
+
+def test_the_best_parameters_reproduce_their_der_through_cluster_and_score(corpus):
+    report = sweep(corpus, *AHC, *GRID, "--collar", 0.1, "--json", "-").json
+    config = corpus / "out" / "best.toml"
+    assert read_config(config).clustering.ahc_threshold == report["best"]["parameters"]["ahc_threshold"]
+    assert run("cluster", corpus / "features", "--out", corpus / "rttm", "--config", config).exit_code == 0
+    scored = run("score", corpus / "ref.rttm", corpus / "rttm", "--collar", 0.1, "--json", "-").json
+    assert scored["overall"]["der"] == pytest.approx(report["best"]["der"], abs=2e-4)
+    results = read(corpus, "results")
+    for uri, row in scored["recordings"].items():
+        ours = results[(results["uri"] == uri)]
+        for name, value in report["best"]["parameters"].items():
+            ours = ours[ours[name] == value]
+        # the RTTM has milliseconds
+        assert row["der"] == pytest.approx(ours["der"].item(), abs=2e-4)
+
+
+def test_one_job_and_two_leave_the_same_tables(corpus):
+    assert sweep(corpus, *AHC, *GRID, "--jobs", 1, out="one").exit_code == 0
+    assert sweep(corpus, *AHC, *GRID, "--jobs", 2, out="two").exit_code == 0
+    for name in ("results", "summary"):
+        pd.testing.assert_frame_equal(read(corpus, name, "one"), read(corpus, name, "two"))
+    for name in ("best.toml", "best.yaml"):
+        assert (corpus / "one" / name).read_bytes() == (corpus / "two" / name).read_bytes()
+
+
+def test_vbx_sweeps_with_a_plda_and_needs_one(tiny_hub, corpus):
+    rng = np.random.default_rng(0)
+    for seed, uri in enumerate("abc"):
+        features = make_features(uri, seed)
+        wide = np.concatenate([features.embeddings, 0.1 * rng.standard_normal((12, 2, 8))], axis=2)
+        vars(features)["embeddings"] = wide.astype(np.float32)
+        save_features(corpus / "features" / f"{uri}.npz", features)
+    grid = ("--grid", "Fa=0.1,0.5", "--grid", "Fb=0.8,5", "--json", "-")
+    without = sweep(corpus, *grid)
+    assert without.exit_code == 2
+    assert "--plda" in without.stderr
+    result = sweep(corpus, *grid, "--plda", tiny_hub / "plda", "--config", tiny_hub / "config.toml")
+    assert result.exit_code == 0, result.stderr
+    assert len(read(corpus, "results")) == 12
+    assert set(result.json["files"]) == {"features", "reference", "plda", "config"}
+    merged = tomllib.loads((corpus / "out" / "best.toml").read_text())
+    assert merged["model"] == tomllib.loads((tiny_hub / "config.toml").read_text())["model"]
+    # another PLDA: nothing of the old is taken for the new
+    again = sweep(corpus, *grid, "--plda", tiny_hub / "plda", "--config", tiny_hub / "config.toml")
+    assert (again.json["rows_computed"], again.json["rows_found"]) == (0, 12)
+
+
+def test_a_second_sweep_computes_nothing_and_a_changed_reference_all_of_its_recording(corpus):
+    first = sweep(corpus, *AHC, *GRID, "--json", "-").json
+    assert (first["rows_computed"], first["rows_found"]) == (126, 0)
+    tables = {name: read(corpus, name) for name in ("results", "summary")}
+    again = sweep(corpus, *AHC, *GRID, "--json", "-").json
+    assert again["rows_computed"] == 0
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(read(corpus, name), table)
+    text = (corpus / "ref.rttm").read_text()
+    (corpus / "ref.rttm").write_text(text.replace("SPEAKER b 1 0.010 0.900", "SPEAKER b 1 0.010 0.500"))
+    changed = sweep(corpus, *AHC, *GRID, "--json", "-")
+    assert changed.json["rows_computed"] == 42
+    assert "b: " in changed.stderr
+    assert "the reference changed" in changed.stderr
+    fresh = sweep(corpus, *AHC, *GRID, out="fresh")
+    assert fresh.exit_code == 0
+    pd.testing.assert_frame_equal(read(corpus, "results"), read(corpus, "results", "fresh"))
+
+
+SLOWED = (
+    "import workbench.sweeps.blocks as b; b.FIRST_BLOCK = b.LARGEST_BLOCK = b.SMALLEST_BLOCK = 2\n"
+    "from workbench.cli import main; main()"
+)
+
+
+def start(corpus: Path, *args: object) -> subprocess.Popen[str]:
+    """The command in a process of its own, in blocks of two cells, so that there is much to interrupt."""
+    command = ["sweep", corpus / "features", "--reference", corpus / "ref.rttm", "--out", corpus / "out"]
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOWED, *map(str, [*command, *AHC, *GRID, *args])],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def shards(corpus: Path) -> dict[Path, int]:
+    """Finished shards and when they were written."""
+    found = (corpus / "out" / "shards").glob("*/[!.]*.parquet")
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+def wait_for_shards(corpus: Path, process: subprocess.Popen[str], number: int) -> None:
+    while len(shards(corpus)) < number and process.poll() is None:
+        time.sleep(0.005)
+
+
+def test_killed_at_any_moment_it_goes_on_and_computes_only_what_was_missing(corpus):
+    assert sweep(corpus, *AHC, *GRID, out="whole").exit_code == 0
+    chance = random.Random(4)
+    for jobs, more in ((1, 4), (2, 8), (1, 6)):
+        process = start(corpus, "--jobs", jobs)
+        with process:
+            wait_for_shards(corpus, process, len(shards(corpus)) + more)
+            time.sleep(chance.uniform(0, 0.05))
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        assert not (corpus / "out" / "results.parquet").exists()
+    done = shards(corpus)
+    rows = sum(len(pd.read_parquet(path)) for path in done)
+    assert len(done) >= 18
+    assert rows < 126
+    with start(corpus, "--jobs", 1, "--json", "-") as process:
+        report = json.loads(process.communicate(timeout=60)[0])
+    assert (report["rows_found"], report["rows_computed"]) == (rows, 126 - rows)
+    assert done.items() <= shards(corpus).items()  # none was written again
+    assert not list((corpus / "out").rglob(".tmp-*"))
+    for name in ("results", "summary"):
+        pd.testing.assert_frame_equal(read(corpus, name), read(corpus, name, "whole"))
+    assert (corpus / "out" / "best.yaml").read_bytes() == (corpus / "whole" / "best.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_leaves_a_folder_that_goes_on(corpus, jobs):
+    with start(corpus, "--jobs", jobs) as process:
+        wait_for_shards(corpus, process, 5)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "same command goes on" in stderr
+    assert "Traceback" not in stderr
+    assert len(shards(corpus)) >= 5
+    again = sweep(corpus, *AHC, *GRID, "--json", "-")
+    assert again.json["rows_found"] >= 8, again.stderr
+
+
+def test_a_sweep_in_a_folder_where_one_is_running_is_refused(corpus):
+    from workbench.sweeps.store import locked
+
+    with locked(corpus / "out"):
+        result = sweep(corpus, *AHC, *SMALL)
+    assert result.exit_code == 2
+    assert "another sweep is writing here" in result.stderr
+    assert sweep(corpus, *AHC, *SMALL).exit_code == 0
+
+
+def test_two_sweeps_one_after_the_other_share_what_they_have_in_common(corpus):
+    assert sweep(corpus, *AHC, *SMALL).exit_code == 0
+    report = sweep(corpus, *AHC, "--grid", "min_cluster_size=1,2", "--json", "-").json
+    # the threshold 0.7 with a size of 1 was among the first sweep's cells
+    assert (report["rows_found"], report["rows_computed"]) == (3, 3)
+    assert list(read(corpus, "summary")["min_cluster_size"]) == [1, 2]
+
+
+def test_recordings_that_cannot_be_swept_are_named_and_the_others_go_on(corpus):
+    (corpus / "features" / "d.npz").write_bytes(b"PK not really")
+    save_features(corpus / "features" / "aa.npz", make_features("aa", 5))
+    segments = SegmentFeatures(uri="x", embeddings=np.ones((2, 8)), segments=np.array([[0, 1], [1, 2.0]]))
+    save_features(corpus / "features" / "x.npz", segments)
+    result = sweep(corpus, *AHC, *SMALL, "--json", "-")
+    assert result.exit_code == 1
+    failed = {each["uri"]: each["error"] for each in result.json["failed"]}
+    assert set(failed) == {"aa", "d", "x"}
+    assert "reference does not name it, did you mean 'a'?" in failed["aa"]
+    assert "one embedding per segment" in failed["x"]
+    assert result.json["recordings"] == ["a", "b", "c"]
+    assert "4 recordings" not in result.stderr
+    assert "3 of 6 recordings failed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--grid", "ahc_treshold=0.3,0.4"), "did you mean 'ahc_threshold'"),
+        (("--grid", "ahc_threshold"), "NAME=a,b,c"),
+        (("--grid", "ahc_threshold="), "has no values"),
+        (("--grid", "ahc_threshold=0.1,x"), "takes numbers, got 'x'"),
+        (("--grid", "ahc_threshold=-1,0.5"), "ahc_threshold must be a number of at least 0"),
+        (("--grid", "Fa=0.1,0.2"), "Fa is no parameter of"),
+        (("--grid", "ahc_threshold=0.1:0.9"), "start:stop:num"),
+        (("--grid", "num_speakers=2,3"), "num_speakers_forced"),
+        (("--grid", "ahc_threshold=0.5", "--grid", "ahc_threshold=0.6"), "given twice"),
+        ((), "--grid"),
+        (("--grid", "ahc_threshold=0.5", "--objective", "dre"), "did you mean 'der'"),
+        (("--grid", "ahc_threshold=0.5", "--search", "tep"), "--search"),
+        (("--grid", "ahc_threshold=0.5", "--jobs", "0"), "--jobs"),
+        (("--grid", "ahc_threshold=0.5", "--jobs", "2", "--scheduler", "x"), "leave it out"),
+        (("--grid", "ahc_threshold=0.5", "--search", "tpe", "--storage", "s.txt"), "journal file"),
+        (("--grid", "ahc_threshold=0.5", "--plda", "nowhere"), "nowhere"),
+        (("--grid", "ahc_threshold=0.5", "--uem", "nowhere.uem"), "nowhere.uem"),
+    ],
+)
+def test_an_impossible_call_is_refused_and_says_why(corpus, args, message):
+    result = sweep(corpus, *AHC, *args)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert not (corpus / "out" / "shards").exists()
+
+
+def test_inputs_that_are_not_there_are_named(corpus):
+    (corpus / "empty").mkdir()
+    out = ("--out", corpus / "out", *AHC, *SMALL)
+    reference = ("--reference", corpus / "ref.rttm")
+    for where, message in (("empty", "holds no features file"), ("nowhere", "does not exist")):
+        result = run("sweep", corpus / where, *reference, *out)
+        assert result.exit_code == 2
+        assert message in result.stderr
+    write_rttm(corpus / "other.rttm", make_reference("other"))
+    result = run("sweep", corpus / "features", "--reference", corpus / "other.rttm", *out)
+    assert result.exit_code == 2
+    assert "no recording can be scored" in result.stderr
+    (corpus / "bad.rttm").write_text("SPEAKER a 1 zero 1 <NA> <NA> x <NA> <NA>\n")
+    result = run("sweep", corpus / "features", "--reference", corpus / "bad.rttm", *out)
+    assert result.exit_code == 2
+    assert "bad.rttm:1:" in result.stderr
+
+
+def test_a_placeholder_reference_is_not_swept_unless_it_is_trusted(corpus):
+    same = "".join((corpus / "ref.rttm").read_text().splitlines(keepends=True)[:24])
+    (corpus / "ref.rttm").write_text("".join(same.replace(" a ", f" {uri} ") for uri in "abc"))
+    result = sweep(corpus, *AHC, *SMALL)
+    assert result.exit_code == 2
+    assert "very same turns" in result.stderr
+    assert sweep(corpus, *AHC, *SMALL, "--trust-reference").exit_code == 0
+
+
+def test_the_uem_says_what_is_scored(corpus):
+    (corpus / "all.uem").write_text("a 1 0 6\nb 1 0 14\n")
+    result = sweep(corpus, *AHC, *SMALL, "--uem", corpus / "all.uem", "--skip-overlap", "--json", "-")
+    assert result.exit_code == 0
+    assert result.json["recordings"] == ["a", "b"]
+    assert "the UEM does not name them: c" in result.stderr
+    rows = read(corpus, "results").set_index(["uri", "ahc_threshold"])
+    assert 0 < rows.loc[("a", 0.7), "total"] < rows.loc[("b", 0.7), "total"]
+    regions = {"a": (0, 6), "b": (0, 14)}
+    from pyannote.core import Segment, Timeline
+
+    config = ("--config", corpus / "out" / "best.toml")
+    assert run("cluster", corpus / "features", "--out", corpus / "rttm", *config).exit_code == 0
+    best = result.json["best"]["parameters"]["ahc_threshold"]
+    for uri, (begin, end) in regions.items():
+        hypothesis = read_rttm(corpus / "rttm" / f"{uri}.rttm")[uri]
+        reference = read_rttm(corpus / "ref.rttm")[uri]
+        counts = score(reference, hypothesis, Timeline([Segment(begin, end)]), skip_overlap=True)
+        assert rows.loc[(uri, best), "der"] == pytest.approx(counts.der, abs=2e-3)
+
+
+def test_a_search_keeps_its_study_beside_its_results(corpus):
+    grid = ("--grid", "ahc_threshold=0.3:1.3", "--grid", "min_cluster_size=1:6")
+    search = ("--search", "tpe", "--trials", 8, "--objective", "der,count_error", "--max-worse", 0.02)
+    result = sweep(corpus, *AHC, *grid, *search, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    assert result.json["search"]["trials"] == 8
+    assert result.json["pareto"]
+    assert result.json["best"]["worst_increase"] <= 0.02
+    assert result.json["grid"]["min_cluster_size"] == {"low": 1, "high": 6}
+    import optuna
+
+    study = optuna.load_study(
+        study_name=result.json["search"]["study_name"], storage=f"sqlite:///{corpus / 'out' / 'study.db'}"
+    )
+    assert len(study.trials) == 8
+    longer = sweep(corpus, *AHC, *grid, *search[:2], "--trials", 10, *search[4:], "--json", "-")
+    assert longer.json["search"]["trials"] == 10
+    assert len(read(corpus, "summary")) >= 9
+
+
+def test_help_shows_an_example():
+    result = run("sweep", "--help")
+    assert result.exit_code == 0
+    assert "workbench sweep features --reference dev.rttm" in " ".join(result.stdout.split())

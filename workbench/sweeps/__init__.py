@@ -1,0 +1,140 @@
+"""Whole grids of clustering parameters over features computed once."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pyannote.core import Annotation, Timeline
+
+from workbench.clustering import PLDA
+from workbench.errors import InputError, RecordingError
+from workbench.features import load_features
+from workbench.rttm import read_rttm, read_uem
+from workbench.sweeps.grid import Grid
+from workbench.sweeps.outcome import RESULT_COLUMNS
+from workbench.sweeps.pools import Given, InProcess, Processes
+from workbench.sweeps.recording import Hook, LiveCell, RecordingSweep
+from workbench.sweeps.run import Common, Evaluator, Progress, Recording
+from workbench.sweeps.settings import PluginParams, SweepSettings, default_settings
+from workbench.sweeps.store import Store, locked
+from workbench.types import Features, SegmentFeatures
+
+__all__ = [
+    "RESULT_COLUMNS",
+    "Grid",
+    "LiveCell",
+    "PluginParams",
+    "RecordingSweep",
+    "SweepSettings",
+    "default_settings",
+    "sweep",
+]
+
+AnyFeatures = Features | SegmentFeatures
+
+
+def sweep(
+    features: AnyFeatures | str | os.PathLike[str] | Iterable[AnyFeatures | str | os.PathLike[str]],
+    references: Annotation | Mapping[str, Annotation] | str | os.PathLike[str] | None,
+    grid: Grid | Mapping[str, Any] | Iterable[str],
+    *,
+    base: SweepSettings | None = None,
+    plda: PLDA | str | os.PathLike[str] | None = None,
+    uem: Mapping[str, Timeline] | str | os.PathLike[str] | None = None,
+    collar: float = 0.0,
+    skip_overlap: bool = False,
+    clustering: Callable[..., Any] | None = None,
+    hook: Hook | None = None,
+    jobs: int = 1,
+    executor: Executor | None = None,
+    out: str | os.PathLike[str] | None = None,
+) -> pd.DataFrame:
+    """Every combination of a grid on every recording, scored against its reference.
+
+    The result is exact: that of clustering, reconstructing and scoring every combination on its own.
+
+    Parameters
+    ----------
+    features : of one recording or of several: objects, files (.npz), or a folder of them
+    references : RTTM file, annotations by recording, or one annotation; None leaves scores empty
+    grid : `Grid`, a mapping of names to values, or texts ``NAME=a,b,c`` and ``NAME=start:stop:num``
+    base : settings of everything that the grid does not name
+    plda : model or its folder, needed by VBx and for segment features
+    uem, collar, skip_overlap : as of `score`; `uem` by recording, or a UEM file
+    clustering : a function ``(features, **parameters) -> hard_clusters`` in place of the built-in
+        methods; the grid's names are then its parameters
+    hook : called as ``hook(done, total)`` with numbers of cells
+    jobs : worker processes; 1 computes in this one
+    executor : any `concurrent.futures.Executor` to compute in instead; the result is the same
+    out : folder in which rows are kept: what it holds already is not computed again
+
+    Returns
+    -------
+    results : DataFrame
+        One row per recording and combination: `uri`, the parameters, and `RESULT_COLUMNS`. A recording that
+        fails is left out, with a warning; if all do, that is an error.
+    """
+    loaded = _features(features)
+    if not loaded:
+        raise InputError("no features to sweep over; give at least one recording")
+    if base is None:
+        base = default_settings(loaded[0])
+    if clustering is not None:
+        base = base.with_function(clustering)
+    if not isinstance(grid, Grid):
+        grid = Grid.of(grid, base) if isinstance(grid, Mapping) else Grid.parse(grid, base)
+    if isinstance(plda, str | os.PathLike):
+        plda = PLDA.load(plda)
+    by_uri = read_rttm(Path(references)) if isinstance(references, str | os.PathLike) else references
+    regions = read_uem(Path(uem)) if isinstance(uem, str | os.PathLike) else (uem or {})
+    recordings = []
+    for each in loaded:
+        reference = by_uri.get(each.uri) if isinstance(by_uri, Mapping) else by_uri
+        if by_uri is not None and reference is None:
+            raise InputError(f"no reference for recording {each.uri!r}; there are {', '.join(by_uri)}")
+        recordings.append(
+            Recording(uri=each.uri, features=each, reference=reference, uem=regions.get(each.uri))
+        )
+    common = Common(base=grid.base, plda=plda, collar=collar, skip_overlap=skip_overlap)
+    pool = Given(executor) if executor is not None else Processes(jobs) if jobs > 1 else InProcess()
+    with nullcontext() if out is None else locked(out):
+        store = None if out is None else Store(out, warnings.warn)
+        with Evaluator(recordings, common, pool=pool, store=store) as evaluator:
+            found = evaluator.evaluate(grid.cells(), progress=_summed(hook, len(recordings) * len(grid)))
+    for failure in found.failed:
+        if len(found.failed) == len(recordings):
+            raise RecordingError(f"{failure['uri']}: {failure['error']}")
+        warnings.warn(f"{failure['uri']} is left out: {failure['error']}", stacklevel=2)
+    return found.results
+
+
+def _features(given: Any) -> list[AnyFeatures]:
+    if isinstance(given, Features | SegmentFeatures):
+        return [given]
+    if isinstance(given, str | os.PathLike):
+        path = Path(given)
+        return [load_features(file) for file in (sorted(path.glob("*.npz")) if path.is_dir() else [path])]
+    if isinstance(given, Mapping):
+        given = given.values()
+    return [feature for each in given for feature in _features(each)]
+
+
+def _summed(hook: Hook | None, total: int) -> Progress | None:
+    """Progress of single recordings as one number of cells."""
+    if hook is None:
+        return None
+    done: dict[str, int] = {}
+
+    def progress(uri: str, cells: int, _cells: int) -> None:
+        if done.get(uri) != cells and (cells or done.get(uri)):
+            done[uri] = cells
+            hook(sum(done.values()), total)
+
+    return progress

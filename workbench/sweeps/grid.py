@@ -1,0 +1,196 @@
+"""Grids of parameters: from `NAME=a,b,c` and `NAME=start:stop:num` to a table of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.clustering.params import unknown_name
+from workbench.errors import InputError
+from workbench.sweeps.settings import (
+    INTEGERS,
+    NULLABLE,
+    TEXTS,
+    PluginParams,
+    SweepSettings,
+    from_cell,
+    parameter_names,
+)
+
+__all__ = ["Grid", "SweepSettings"]
+
+# Values of these decide together whether a combination is possible; all others stand alone.
+_INTERACTING = (
+    "preset",
+    "method",
+    "ahc_criterion",
+    "ahc_threshold",
+    "min_speakers",
+    "max_speakers",
+    "num_speakers_forced",
+)
+
+
+class Grid:
+    """All combinations of the values given for some parameters.
+
+    Attributes
+    ----------
+    values : dict
+        Name -> its values, in the order given.
+    base : SweepSettings
+        What the other parameters are set to.
+
+    Examples
+    --------
+    >>> grid = Grid.parse(["Fa=0.05,0.07", "ahc_threshold=0.5:0.7:3"])
+    >>> len(grid)
+    6
+    >>> grid.cells().head(3)
+         Fa  ahc_threshold
+    0  0.05            0.5
+    1  0.05            0.6
+    2  0.05            0.7
+    """
+
+    def __init__(self, values: Mapping[str, tuple[Any, ...]], base: SweepSettings | None = None):
+        self.values = dict(values)
+        self.base = base or SweepSettings()
+        self._check()
+
+    @classmethod
+    def parse(cls, specs: Iterable[str], base: SweepSettings | None = None) -> Grid:
+        """From texts `NAME=a,b,c` or `NAME=start:stop:num` (evenly spaced, both ends included)."""
+        values: dict[str, tuple[Any, ...]] = {}
+        for spec in specs:
+            name, equals, text = spec.partition("=")
+            name = name.strip()
+            if not equals or not name:
+                raise InputError(f"grid {spec!r} must read NAME=a,b,c or NAME=start:stop:num")
+            _check_name(name, base)
+            if name in values:
+                raise InputError(f"{name} is given twice; list its values once: {name}=a,b,c")
+            values[name] = _parse_values(name, text)
+        return cls(values, base)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], base: SweepSettings | None = None) -> Grid:
+        """From a mapping of names to sequences of values (or to one value)."""
+        listed: dict[str, tuple[Any, ...]] = {}
+        for name, given in values.items():
+            _check_name(name, base)
+            single = isinstance(given, str) or not isinstance(given, Iterable)
+            listed[name] = tuple(_typed(name, value) for value in ([given] if single else given))
+        return cls(listed, base)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the swept parameters."""
+        return tuple(self.values)
+
+    def __len__(self) -> int:
+        return int(np.prod([len(values) for values in self.values.values()], dtype=np.int64))
+
+    def cells(self) -> pd.DataFrame:
+        """One row per combination, the last parameter changing fastest."""
+        index = pd.MultiIndex.from_product(list(self.values.values())) if self.values else None
+        columns = {
+            name: column_of(name, index.get_level_values(level) if index is not None else [])
+            for level, name in enumerate(self.values)
+        }
+        return pd.DataFrame(columns, index=range(len(self)))
+
+    def settings(self) -> Iterator[SweepSettings]:
+        """The settings of every cell, in the order of `cells`."""
+        for combination in product(*self.values.values()):
+            yield self.base.replace(**dict(zip(self.values, combination, strict=True)))
+
+    def _check(self) -> None:
+        for name, values in self.values.items():
+            if len(values) == 0:
+                raise InputError(f"{name} has no values; give at least one, or leave it out of the grid")
+            seen: list[Any] = []
+            for value in values:
+                if value in seen:
+                    raise InputError(f"{name} lists {value!r} twice")
+                seen.append(value)
+        chooses: dict[str, tuple[Any, ...]] = {
+            name: self.values[name] for name in ("preset", "method") if name in self.values
+        }
+        together = [name for name in _INTERACTING if name in self.values]
+        for name, values in self.values.items():
+            if name in together:
+                continue
+            for value in values:
+                self._check_alone(name, value, chooses)
+        for combination in product(*(self.values[name] for name in together)):
+            self.base.replace(**dict(zip(together, combination, strict=True)))
+
+    def _check_alone(self, name: str, value: Any, chooses: Mapping[str, tuple[Any, ...]]) -> None:
+        """One value must be possible with some method: those that lack the parameter leave it out."""
+        for combination in product(*chooses.values()):
+            self.base.replace(**{name: value}, **dict(zip(chooses, combination, strict=True)))
+
+
+def column_of(name: str, values: Iterable[Any]) -> Any:
+    """Values of a parameter as a column of a fixed type, whatever the values are."""
+    values = list(values)
+    missing = any(value is None or value is pd.NA or value != value for value in values)
+    if name in TEXTS or all(isinstance(value, str) for value in values):
+        return pd.array([str(value) for value in values], dtype="str")
+    if name in INTEGERS:
+        return pd.array(values, dtype="Int64") if missing else np.array(values, dtype=np.int64)
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _check_name(name: str, base: SweepSettings | None) -> None:
+    if name == "num_speakers":
+        raise InputError("num_speakers is a column of the results; sweep it as num_speakers_forced")
+    if base is not None and isinstance(base.clustering, PluginParams):
+        return  # its parameters are its own
+    if name not in parameter_names():
+        raise InputError(unknown_name(name, set(parameter_names())))
+
+
+def _parse_values(name: str, text: str) -> tuple[Any, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not text.strip():
+        raise InputError(f"{name} has no values; give at least one, as {name}=a,b,c")
+    if len(parts) == 1 and text.count(":") == 2 and name not in TEXTS:
+        return _parse_range(name, text)
+    return tuple(_typed(name, _number(name, part)) for part in parts)
+
+
+def _parse_range(name: str, text: str) -> tuple[Any, ...]:
+    start, stop, num = (_number(name, part.strip()) for part in text.split(":"))
+    if start is None or stop is None or num is None or num != int(num) or num < 1:
+        raise InputError(f"{name}={text} must read start:stop:num with num a whole number of at least 1")
+    # 0.45 rather than 0.45000000000000001: what is printed is what was run
+    return tuple(_typed(name, float(f"{value:.12g}")) for value in np.linspace(start, stop, int(num)))
+
+
+def _number(name: str, text: str) -> Any:
+    if name in TEXTS:
+        return text
+    if text.casefold() == "none" and name in NULLABLE:
+        return None
+    try:
+        return int(text) if text.lstrip("+-").isdigit() else float(text)
+    except ValueError:
+        raise InputError(f"{name} takes numbers, got {text!r}") from None
+
+
+def _typed(name: str, value: Any) -> Any:
+    """The value in the parameter's own type, or an error that names it."""
+    value = from_cell(name, value)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise InputError(f"{name} takes finite numbers, got {value!r}")
+    if name in INTEGERS and not isinstance(value, int):
+        raise InputError(f"{name} takes whole numbers, got {value!r}")
+    return value if name in INTEGERS else float(value)

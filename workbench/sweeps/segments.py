@@ -1,0 +1,169 @@
+"""The cells of a grid on features with one embedding per segment (x-vectors)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyannote.core import Annotation
+
+from workbench.clustering import PLDA, XVectorParams
+from workbench.clustering.batched_vbx import vbx_many
+from workbench.clustering.xvectors import EPSILON, SegmentSet, cluster_segments, merge_segments
+from workbench.errors import InputError
+from workbench.reconstruction import reconstruct_segments
+from workbench.scoring import Turns, score
+from workbench.sweeps.outcome import Outcome, Output, Scored
+from workbench.sweeps.settings import SweepSettings
+from workbench.types import SegmentFeatures
+
+_CLOSE = 1e-9  # responsibilities this near to each other are compared by the plain loop
+
+
+class SegmentSweep:
+    """One recording with what all cells share, computed on first use.
+
+    Parameters
+    ----------
+    features, reference, plda : see `RecordingSweep`
+    scoring : keyword arguments of `score`
+    """
+
+    def __init__(
+        self,
+        features: SegmentFeatures,
+        reference: Annotation | None,
+        plda: PLDA | None,
+        scoring: Mapping[str, Any],
+    ):
+        self.features, self.scoring = features, scoring
+        self._reference = None if reference is None else Turns.of(reference)
+        self._segments = None if plda is None else SegmentSet(features, plda)
+        self._outputs: dict[int, Output] = {}
+
+    @property
+    def segments(self) -> SegmentSet:
+        """The usable embeddings, with what their clusterings share."""
+        if self._segments is None:
+            raise InputError("x-vectors need a PLDA model; name its folder with --plda")
+        return self._segments
+
+    def check(self, settings: Sequence[SweepSettings]) -> None:
+        """Refuse settings that these features cannot be clustered with."""
+        for each in settings:
+            if not isinstance(each.clustering, XVectorParams):
+                raise InputError(
+                    f"{self.features.uri}: has one embedding per segment, which {each.method!r} with "
+                    f"{type(each.clustering).__name__} cannot cluster; use XVectorParams"
+                )
+        assert self.segments is not None  # raises where the PLDA is missing
+
+    def run(self, settings: Sequence[SweepSettings]) -> Iterator[tuple[int, Scored]]:
+        """Position and result of every cell, as they are finished."""
+        jobs: dict[XVectorParams, list[int]] = {}
+        for index, each in enumerate(settings):
+            jobs.setdefault(_params(each), []).append(index)
+        for params, outcome in self._cluster(list(jobs)):
+            scored = Scored.of(outcome, self._output(outcome.hard_clusters))
+            for index in jobs[params]:
+                yield index, scored
+
+    def outcome(self, settings: SweepSettings) -> Outcome:
+        """The clustering of one cell."""
+        ((_, outcome),) = self._cluster([_params(settings)])
+        return outcome
+
+    def annotation(self, settings: SweepSettings) -> Annotation:
+        """The hypothesis of one cell."""
+        return reconstruct_segments(self.features, self.outcome(settings).hard_clusters)
+
+    def show(self, settings: SweepSettings, outcome: Outcome) -> dict[str, Any]:
+        """Fields of `LiveCell`."""
+        spoken = outcome.hard_clusters >= 0
+        turns, labels = merge_segments(self.features.segments[spoken], outcome.hard_clusters[spoken])
+        output = self._output(outcome.hard_clusters)
+        return {
+            "hard_clusters": outcome.hard_clusters,
+            "starts": np.zeros(0, dtype=np.int64),
+            "rows": np.zeros((0, 0), dtype=bool),
+            "turns": pd.DataFrame({"start": turns[:, 0], "end": turns[:, 1], "speaker": labels}),
+            "counts": output.counts,
+            "num_speakers": output.num_speakers,
+            "elbo": outcome.elbo,
+            "converged": outcome.converged,
+        }
+
+    def _cluster(self, jobs: Sequence[XVectorParams]) -> Iterator[tuple[XVectorParams, Outcome]]:
+        """Every clustering with its outcome, in an order that lets them share work."""
+        segments = self.segments
+        batches: dict[tuple[Any, ...], list[XVectorParams]] = {}
+        for params in jobs:
+            if params.method == "ahc" or len(segments) < 2:
+                found = cluster_segments(self.features, params, segments.plda, segments)
+                yield params, _outcome(*found)
+                continue
+            level = segments.dendrogram.level(segments.height(params.threshold))
+            key = (level, params.lda_dim, params.init_smoothing)
+            batches.setdefault(key, []).append(params)
+        for batch in batches.values():
+            cells = vbx_many(
+                segments.model(batch[0]),
+                [params.Fa for params in batch],
+                [params.Fb for params in batch],
+                max_iters=[int(params.max_iters) for params in batch],
+                epsilon=EPSILON,
+                loop_prob=[params.loop_prob for params in batch],
+            )
+            for index, cell in cells:
+                params = batch[index]
+                if len(cell.weights) > 1 and not cell.recomputed:
+                    second, best = np.partition(cell.weights, -2, axis=0)[-2:]
+                    if (best - second).min() < _CLOSE:
+                        found = cluster_segments(self.features, params, segments.plda, segments)
+                        yield params, _outcome(*found)
+                        continue
+                labels = cell.speakers[cell.weights.argmax(axis=0)]
+                yield (
+                    params,
+                    Outcome(
+                        hard_clusters=segments.spread(labels),
+                        num_clusters=cell.num_kept,
+                        elbo=cell.elbo,
+                        converged=cell.converged,
+                    ),
+                )
+
+    def _output(self, hard_clusters: np.ndarray) -> Output:
+        spoken = hard_clusters >= 0
+        _, first, labels = np.unique(hard_clusters[spoken], return_index=True, return_inverse=True)
+        named = np.full(len(hard_clusters), -1)
+        named[spoken] = np.argsort(np.argsort(first))[labels]  # numbered as they appear
+        digest = hashlib.blake2b(named.astype(np.int64).tobytes(), digest_size=8).digest()
+        partition = int.from_bytes(digest, "little", signed=True)
+        if partition not in self._outputs:
+            annotation = reconstruct_segments(self.features, named)
+            counts = None
+            if self._reference is not None:
+                counts = score(self._reference, annotation, **self.scoring)
+            self._outputs[partition] = Output(len(annotation.labels()), partition, counts)
+        return self._outputs[partition]
+
+
+def _params(settings: SweepSettings) -> XVectorParams:
+    assert isinstance(settings.clustering, XVectorParams)
+    return settings.clustering
+
+
+def _outcome(hard_clusters: np.ndarray, found: Any) -> Outcome:
+    if found is None:
+        num_clusters = len(np.unique(hard_clusters[hard_clusters >= 0]))
+        return Outcome(hard_clusters=hard_clusters, num_clusters=num_clusters)
+    return Outcome(
+        hard_clusters=hard_clusters,
+        num_clusters=int((found.pi > 1e-7).sum()),
+        elbo=found.elbo,
+        converged=found.converged,
+    )

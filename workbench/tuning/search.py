@@ -1,0 +1,415 @@
+"""Searches: every cell of a grid, or the cells that a sampler of Optuna asks for, on one objective.
+
+A study is a plain Optuna study, as optuna-dashboard opens it: parameters under their own names,
+objectives as values, and what every recording contributed as user attributes in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import InputError, nearest
+from workbench.manifest import digest_values
+from workbench.sweeps.blocks import cell_dicts
+from workbench.sweeps.run import Evaluation, Evaluator, Progress
+from workbench.sweeps.store import digest_settings
+from workbench.sweeps.summary import COUNTS, summarize
+from workbench.tuning.space import Space
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+
+SAMPLERS = ("grid", "tpe", "random", "cmaes", "nsga2")
+OBJECTIVES = {
+    "der": "der",
+    "count_error": "num_speakers_error",
+    "worst_der": "worst_der",
+    "seconds": "seconds",
+}
+"""What can be minimized -> column of the summary."""
+
+_JOURNALS = {".log", ".journal", ".jsonl"}
+_DATABASES = {".db", ".sqlite", ".sqlite3"}
+_MOST_IDLE = 200  # trials in a row that bring no new cell: the sampler has nothing more to say
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchParams:
+    """How to search."""
+
+    sampler: str = "grid"  # one of SAMPLERS
+    trials: int = 100  # finished trials that the study is to have; a grid takes all of its cells
+    objectives: tuple[str, ...] = ("der",)  # minimized; the first one decides what is best
+    max_worse: float | None = None  # DER that no recording may lose against the base (0.005: half a point)
+    storage: str | None = None  # journal file, SQLite file or any storage URL; None: no study kept
+    study_name: str | None = None  # None: a name made from the digest of all inputs
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise InputError(
+                f"search must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}"
+                + nearest(self.sampler, SAMPLERS)
+            )
+        if self.trials < 1:
+            raise InputError(f"trials must be at least 1, got {self.trials}")
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise InputError(
+                    f"unknown objective {name!r}{nearest(name, OBJECTIVES)}; "
+                    f"known are {', '.join(OBJECTIVES)}"
+                )
+        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise InputError("name at least one objective, and each once")
+        if self.max_worse is not None and not self.max_worse >= 0:
+            raise InputError(f"max_worse must be a DER of at least 0, got {self.max_worse!r}")
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
+            raise InputError("cmaes follows one objective; take tpe or nsga2 for several")
+        if self.sampler == "cmaes" and find_spec("cmaes") is None:
+            raise InputError("the sampler cmaes needs the package cmaes, which is not installed; take tpe")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Search:
+    """What a search has looked at.
+
+    Attributes
+    ----------
+    cells : one row per cell, in the order in which they were tried
+    evaluation : their rows on every recording
+    summary : one row per cell, with the objectives, `feasible` and `pareto` beside the columns of `summarize`
+    study_name, storage : where the study is, if it is kept
+    num_trials : finished trials of the study
+    """
+
+    cells: pd.DataFrame
+    evaluation: Evaluation
+    summary: pd.DataFrame
+    study_name: str | None = None
+    storage: str | None = None
+    num_trials: int = 0
+
+
+def run_search(
+    evaluator: Evaluator,
+    space: Space,
+    params: SearchParams,
+    *,
+    progress: Progress | None = None,
+    on_trial: Callable[[int, int], None] | None = None,
+) -> Search:
+    """Evaluate the whole grid, or as many trials as asked for.
+
+    Parameters
+    ----------
+    evaluator : the recordings
+    space : what may be chosen
+    params : how
+    progress : called as ``progress(uri, done, total)`` while a grid is evaluated
+    on_trial : called as ``on_trial(done, total)`` after every trial of a sampler
+    """
+    if params.sampler == "grid":
+        if space.intervals:
+            name = next(iter(space.intervals))
+            raise InputError(
+                f"{name}={space.intervals[name][0]:g}:{space.intervals[name][1]:g} is an interval, which a "
+                f"grid cannot list; give {name}=start:stop:num, or search with tpe"
+            )
+        cells = space.grid.cells()
+        evaluation = evaluator.evaluate(cells, with_base=True, progress=progress)
+        search = _finish(space, cells, evaluation, params)
+        if params.storage is None or evaluation.results.empty:
+            return search
+        study = open_study(evaluator, space, params)
+        _add_grid(study, search, space, params)
+        return _finish(space, cells, evaluation, params, study)
+    study = open_study(evaluator, space, params)
+    _sample(study, evaluator, space, params, on_trial)
+    cells = _cells_of(study, space)
+    return _finish(space, cells, evaluator.evaluate(cells, with_base=True), params, study)
+
+
+def open_study(evaluator: Evaluator, space: Space, params: SearchParams) -> optuna.Study:
+    """The study of these inputs: a new one, or the one that an earlier run began."""
+    import optuna
+
+    inputs = digest_values(
+        {
+            "recordings": {uri: each.key for uri, each in evaluator.ingredients.items()},
+            "base": evaluator.common.base,
+            "objectives": params.objectives,
+            "max_worse": params.max_worse,
+        }
+    )
+    name = params.study_name or f"workbench-{digest_values([inputs, space.describe()])[:12]}"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = open_storage(params.storage)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            directions=["minimize"] * len(params.objectives),
+            load_if_exists=True,
+        )
+    except InputError:
+        raise
+    except Exception as error:  # of SQLAlchemy, of a database's driver, of the file system
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"storage {params.storage!r} cannot be used ({type(error).__name__}: {reason}); give a journal "
+            "file (study.log), a SQLite file (study.db) or a storage URL of Optuna"
+        ) from error
+    known = study.user_attrs.get("inputs")
+    if known is None:
+        study.set_user_attr("inputs", inputs)
+        with _experiments():
+            study.set_metric_names(list(params.objectives))
+    elif known != inputs or len(study.directions) != len(params.objectives):
+        raise InputError(
+            f"study {name!r} was made from other recordings, references, base parameters or objectives; "
+            "choose another --study-name"
+        )
+    study.sampler = make_sampler(params, len(study.get_trials(deepcopy=False)))
+    return study
+
+
+def open_storage(storage: str | None) -> str | BaseStorage | None:
+    """What Optuna takes for a storage: a URL as it is, files by their ending."""
+    if storage is None or "://" in storage:
+        return storage
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = Path(storage)
+    if path.suffix in _JOURNALS:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path)))
+    if path.suffix in _DATABASES:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{path}"
+    raise InputError(
+        f"storage {storage!r}: give a journal file ({', '.join(sorted(_JOURNALS))}), a SQLite file "
+        f"({', '.join(sorted(_DATABASES))}) or a URL such as sqlite:///study.db"
+    )
+
+
+def make_sampler(params: SearchParams, num_known: int = 0) -> BaseSampler:
+    """Optuna's sampler; one that goes on with a study does not repeat what it drew first."""
+    from optuna import samplers
+
+    seed = params.seed + num_known
+    if params.sampler == "tpe":
+        with _experiments():
+            return samplers.TPESampler(seed=seed, multivariate=True)
+    if params.sampler == "cmaes":
+        return samplers.CmaEsSampler(seed=seed)
+    if params.sampler == "nsga2":
+        return samplers.NSGAIISampler(seed=seed, population_size=min(50, max(4, params.trials // 4)))
+    return samplers.RandomSampler(seed=seed)
+
+
+def _sample(
+    study: optuna.Study,
+    evaluator: Evaluator,
+    space: Space,
+    params: SearchParams,
+    on_trial: Callable[[int, int], None] | None,
+) -> None:
+    """Ask, evaluate and tell until the study has its trials or every cell has been tried."""
+    from optuna.trial import TrialState
+
+    _release_dead(study)
+    base_cell = space.base_cell()
+    if base_cell is not None and not study.get_trials(deepcopy=False):
+        study.enqueue_trial(base_cell)
+    distributions = space.distributions()
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    done, tried = len(finished), {trial.user_attrs.get("cell") for trial in finished}
+    idle = 0
+    while done < params.trials and len(tried) < space.size and idle < _MOST_IDLE:
+        trial = study.ask(distributions)
+        trial.set_user_attr("worker", _worker())
+        cell = space.cell(trial.params)
+        try:
+            key = digest_settings(space.base.replace(**cell))
+        except InputError as error:  # values that exclude one another
+            trial.set_user_attr("error", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+            idle += 1
+            continue
+        try:
+            evaluation = evaluator.evaluate(space.table([cell]), with_base=params.max_worse is not None)
+        except BaseException:
+            with suppress(Exception):  # whatever it was that failed, perhaps the storage: that is the news
+                study.tell(trial, state=TrialState.FAIL)
+            raise
+        if evaluation.results.empty:
+            study.tell(trial, state=TrialState.FAIL)
+            return  # no recording is left; each has said why
+        base = evaluation.base if params.max_worse is not None else None
+        row = summarize(evaluation.results, space.names, base).assign(seconds=evaluation.seconds).iloc[0]
+        trial.set_user_attr("cell", key)
+        for name, value in trial_attributes(evaluation.results, row).items():
+            trial.set_user_attr(name, value)
+        if params.max_worse is not None:
+            trial.set_constraint("max_worse", excess(row, params.max_worse))
+        study.tell(trial, objective_values(row, params.objectives))
+        idle = idle + 1 if key in tried else 0
+        tried.add(key)
+        done += 1
+        if on_trial is not None:
+            on_trial(done, params.trials)
+
+
+def objective_values(row: pd.Series, objectives: Sequence[str]) -> list[float]:
+    """What is minimized; infinity for a DER without reference speech, which no study could order."""
+    values = [float(row[OBJECTIVES[name]]) for name in objectives]
+    return [math.inf if math.isnan(value) else value for value in values]
+
+
+def excess(row: pd.Series, max_worse: float) -> float:
+    """How far the worst recording is beyond the limit; at most 0 where all keep it."""
+    worst = float(row["worst_increase"])
+    return -max_worse if math.isnan(worst) else worst - max_worse
+
+
+def trial_attributes(rows: pd.DataFrame, row: pd.Series) -> dict[str, Any]:
+    """User attributes of a trial: all counts in seconds, per recording and summed."""
+    recordings = {
+        str(each["uri"]): {name: float(each[name]) for name in COUNTS}
+        | {"num_speakers": int(each["num_speakers"])}
+        for each in rows.to_dict("records")
+    }
+    return {
+        "recordings": recordings,
+        **{name: float(row[name]) for name in COUNTS},
+        "num_speakers_error": float(row["num_speakers_error"]),
+        "not_converged": int(row["not_converged"]),
+    }
+
+
+def _add_grid(study: optuna.Study, search: Search, space: Space, params: SearchParams) -> None:
+    """Every cell of a grid as a finished trial, unless the study has it already."""
+    import optuna
+
+    known = {trial.user_attrs.get("cell") for trial in study.get_trials(deepcopy=False)}
+    results = search.evaluation.results
+    by_cell = results.groupby(np.arange(len(results)) % len(search.cells))  # recordings, then cells
+    distributions = space.distributions()
+    for place, cell in enumerate(cell_dicts(search.cells)):
+        key = digest_settings(space.base.replace(**cell))
+        if key in known:
+            continue
+        row = search.summary.iloc[place]
+        trial = optuna.trial.create_trial(
+            params={name: _plain(value) for name, value in cell.items()},
+            distributions=distributions,
+            values=objective_values(row, params.objectives),
+            user_attrs={"cell": key, **trial_attributes(by_cell.get_group(place), row)},
+            constraints=None if params.max_worse is None else {"max_worse": excess(row, params.max_worse)},
+        )
+        study.add_trial(trial)
+        known.add(key)
+
+
+def _finish(
+    space: Space,
+    cells: pd.DataFrame,
+    evaluation: Evaluation,
+    params: SearchParams,
+    study: optuna.Study | None = None,
+) -> Search:
+    """The summary of what was evaluated, and what of it may be chosen."""
+    summary = cells
+    if not evaluation.results.empty:
+        summary = summarize(evaluation.results, space.names, evaluation.base)
+        summary["seconds"] = evaluation.seconds
+        limit = math.inf if params.max_worse is None else params.max_worse
+        summary["feasible"] = ~(summary["worst_increase"] > limit + 1e-12)
+        summary["pareto"] = pareto(summary, params.objectives)
+    return Search(
+        cells=cells,
+        evaluation=evaluation,
+        summary=summary,
+        study_name=None if study is None else study.study_name,
+        storage=params.storage,
+        num_trials=0 if study is None else len(_finished(study)),
+    )
+
+
+def pareto(summary: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
+    """Which feasible cells no other feasible cell beats in one objective without losing in another.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"der": [0.1, 0.2, 0.3], "num_speakers_error": [2.0, 1.0, 1.5]})
+    >>> pareto(table.assign(feasible=True), ["der", "count_error"])
+    array([ True,  True, False])
+    """
+    values = np.nan_to_num(summary[[OBJECTIVES[name] for name in objectives]].to_numpy(float), nan=np.inf)
+    feasible = summary["feasible"].to_numpy(bool)
+    front = np.zeros(len(values), dtype=bool)
+    for place in np.flatnonzero(feasible):
+        others = values[feasible]
+        no_worse, better = (others <= values[place]).all(axis=1), (others < values[place]).any(axis=1)
+        front[place] = not (no_worse & better).any()
+    return front
+
+
+def _finished(study: optuna.Study) -> list[Any]:
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _cells_of(study: optuna.Study, space: Space) -> pd.DataFrame:
+    """The distinct cells of all finished trials, in their order; trials of other parameters are left out."""
+    cells: dict[str, dict[str, Any]] = {}
+    for trial in _finished(study):
+        if set(trial.params) == set(space.names):
+            cells.setdefault(str(trial.user_attrs.get("cell")), space.cell(trial.params))
+    return space.table(cells.values())
+
+
+@contextmanager
+def _experiments() -> Iterator[None]:
+    """Use what Optuna calls experimental without its saying so every time."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _worker() -> str:
+    return f"{os.uname().nodename}:{os.getpid()}"
+
+
+def _release_dead(study: optuna.Study) -> None:
+    """Trials that a killed process of this machine left running will not be finished: they failed."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        host, _, process = str(trial.user_attrs.get("worker", "")).rpartition(":")
+        if host == os.uname().nodename and process.isdigit() and not Path(f"/proc/{process}").exists():
+            study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a table as Optuna takes it."""
+    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value.item() if hasattr(value, "item") else value
