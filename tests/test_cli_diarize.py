@@ -88,6 +88,28 @@ def test_kept_features_give_the_same_rttm_again(diarized, tiny_hub, tmp_path):
         assert (tmp_path / name).read_text() == (out / "rttm" / name).read_text()
 
 
+def test_with_a_cache_no_model_runs_twice(tiny_hub, recordings, tmp_path, monkeypatch):
+    first = diarize_cached(tiny_hub, recordings, tmp_path, "first")
+    assert {row["cached"] for row in first["recordings"].values()} == {False}
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a model was loaded although everything is in the cache")
+
+    monkeypatch.setattr(workbench.pipeline.Runtimes, "load", refuse)
+    again = diarize_cached(tiny_hub, recordings, tmp_path, "again", "--Fb", 2)
+    assert {row["cached"] for row in again["recordings"].values()} == {True}
+    assert again["failed"] == []
+
+
+def diarize_cached(hub, recordings, folder, name, *options):
+    out = run(
+        *("diarize", recordings, "--hub", hub, "--out", folder / name),
+        *("--cache", folder / "cache", "--json", "-", *options),
+    )
+    assert out.exit_code == 0, out.stderr
+    return json.loads(out.stdout)
+
+
 def test_torch_and_onnx_write_the_same_files(diarized, tiny_hub, recordings, tmp_path):
     out, _ = diarized
     assert run("diarize", recordings, "--hub", tiny_hub, "--engine", "onnx", "--out", tmp_path).exit_code == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def features_for(
     cache_dir: str | os.PathLike[str],
     uri: str | None = None,
     engine: str = "torch",
-    runtimes: Runtimes | None = None,
+    runtimes: Runtimes | Callable[[], Runtimes] | None = None,
     hook: Hook | None = None,
 ) -> CachedFeatures:
     """Features of one recording, from the cache if nothing that they depend on has changed.
@@ -68,7 +68,7 @@ def features_for(
     cache_dir : folder of the cache, made if missing; any number of processes may share it
     uri : name of the recording, by default the file name without extension
     engine : {"torch", "onnx"}, what runs the models of a hub folder
-    runtimes : the same models, loaded already, to be used where the cache has nothing
+    runtimes : the same models, loaded already or by a call, to be used where the cache has nothing
     hook : called as ``hook(stage, done, total)`` while the models run
     """
     audio = Path(audio)
@@ -89,7 +89,10 @@ def features_for(
         cached = load_features(path)
         if isinstance(cached, Features):
             return CachedFeatures(features=replace(cached, uri=name), path=path, was_cached=True)
-    loaded = runtimes or Runtimes.load(specs["segmentation"], specs["embedding"])
+    if runtimes is None:
+        loaded = Runtimes.load(specs["segmentation"], specs["embedding"])
+    else:
+        loaded = runtimes() if callable(runtimes) else runtimes
     features = extract_features(audio, loaded, params, uri=name, hook=hook)
     save_features(path, features)
     with atomic_write(path.with_suffix(".json")) as temporary:  # for people: what this file was made from

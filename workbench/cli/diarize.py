@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -52,6 +53,7 @@ def diarize(
     num_speakers: o.NumSpeakers = None,
     out: o.Out,
     features_dir: o.FeaturesDir = None,
+    cache: o.Cache = None,
     session_id: o.SessionId = o.SessionIds.stem,
     json: o.Json = None,
     quiet: o.Quiet = False,
@@ -63,6 +65,8 @@ def diarize(
     and a single option wins over all. The first channel is used, resampled to 16 kHz.
     """
     from workbench.audio import audio_duration, check_uri, find_recordings
+    from workbench.clustering import PLDA
+    from workbench.feature_cache import features_for
     from workbench.features import save_features
     from workbench.pipeline import Runtimes, describe, diarize_features, extract_features
     from workbench.rttm import write_rttm
@@ -89,9 +93,16 @@ def diarize(
         num_speakers=num_speakers,
     )
     recordings = find_recordings(audio, session_id.value)
-    check_outputs(folders=[out, features_dir], files=[json])
-    runtimes = Runtimes.load(**specs)
-    o.check_plda(params, runtimes.plda)
+    check_outputs(folders=[out, features_dir, cache], files=[json])
+    model = None if "plda" not in specs else PLDA.load(specs["plda"])
+    o.check_plda(params, model)
+
+    @functools.cache
+    def load() -> Runtimes:
+        return Runtimes.load(specs["segmentation"], specs["embedding"])
+
+    if cache is None:
+        load()  # a model that cannot be used is known before any recording is read
 
     durations = {uri: duration_or_zero(path, audio_duration) for uri, path in recordings.items()}
     rows: dict[str, dict[str, Any]] = {}
@@ -110,12 +121,21 @@ def diarize(
                 progress.advance(reached - counted)
                 counted = reached
 
-            features = extract_features(recordings[uri], runtimes, params, uri=uri, hook=hook)
+            if cache is None:
+                features, cached = (
+                    extract_features(recordings[uri], load(), params, uri=uri, hook=hook),
+                    False,
+                )
+            else:
+                found = features_for(
+                    recordings[uri], specs, params, cache_dir=cache, uri=uri, runtimes=load, hook=hook
+                )
+                features, cached = found.features, found.was_cached
             extracted = perf_counter()
             if features_dir is not None:
                 save_features(features_dir / f"{uri}.npz", features)
             clustering_began = perf_counter()
-            annotation = diarize_features(features, params, runtimes.plda, hook=hook)
+            annotation = diarize_features(features, params, model, hook=hook)
             clustered = perf_counter() - clustering_began
             rttm = out / f"{uri}.rttm"
             write_rttm(rttm, annotation)
@@ -126,12 +146,13 @@ def diarize(
                 "rttm": rttm,
                 "seconds": seconds,
                 "rtf": seconds / durations[uri] if durations[uri] else None,
+                "cached": cached,
                 "stages": {"models": extracted - began, "clustering": clustered},
             }
             progress.say(
                 f"[{len(rows)}/{len(recordings)}] {uri}: {durations[uri]:.1f} s of audio, "
                 f"{plural(rows[uri]['num_speakers'], 'speaker')}, {seconds:.1f} s "
-                f"({rows[uri]['rtf']:.3f} x real time)"
+                f"({rows[uri]['rtf']:.3f} x real time{', features from the cache' if cached else ''})"
             )
 
         failed = work_through(recordings, work, progress, debug=debug)

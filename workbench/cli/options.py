@@ -111,6 +111,16 @@ FeaturesDir = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Keep what the models computed by content (audio, weights, parameters, code): where nothing of it "
+        "changed, no model runs again.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 
 Hub = Annotated[
     Path | None,
