@@ -15,6 +15,10 @@ def spoken(*turns: tuple[float, float, str], uri: str = "a") -> Annotation:
     return annotation
 
 
+def annotate(uri: str, *turns: tuple[float, float, str]) -> Annotation:
+    return spoken(*turns, uri=uri)
+
+
 def random_turns(
     rng: np.random.Generator, num_turns: int, num_speakers: int, grid: float | None = None
 ) -> Annotation:

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from pyannote.core import Annotation, Segment
+from scoring_pairs import annotate
 
 from workbench.errors import InputError
-from workbench.explorers import explore_errors
+from workbench.explorers import breakdown_scoring, explore_errors
 from workbench.explorers.breakdown_controls import ALL, BOTH
 from workbench.explorers.clips import NOWHERE, PAUSE
 from workbench.plots import theme
@@ -27,13 +27,6 @@ from workbench.scoring import DiarizationCounts, score
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ipywidgets")
 
 SAMPLE_RATE = 16_000
-
-
-def annotate(uri, *turns):
-    annotation = Annotation(uri=uri)
-    for track, (start, end, speaker) in enumerate(turns):
-        annotation[Segment(start, end), track] = speaker
-    return annotation
 
 
 REFERENCES = {
@@ -395,3 +388,19 @@ def test_scoring_shows_a_bar_and_newer_input_replaces_older(audio):
     assert "collar 0.25 s each side · overlap left out" in screen.headline.value
     assert screen.progress.layout.display == "none"
     assert screen.errors.value == ""
+
+
+@pytest.mark.parametrize(("few", "shown"), [(0, 1), (3000, 0)])
+def test_a_bar_stands_in_for_the_screen_while_much_is_scored_for_the_first_time(monkeypatch, few, shown):
+    stages = []
+    monkeypatch.setattr(breakdown_scoring, "FEW_TURNS", few)
+    monkeypatch.setattr(breakdown_scoring, "display", lambda bar: stages.append(bar.layout.display))
+
+    async def in_a_kernel():
+        return explore_errors(REFERENCES, {"a": REFERENCES})
+
+    screen = asyncio.run(in_a_kernel())
+    assert stages == [""] * shown
+    assert screen.progress.layout.display == "none"
+    # a bar of 8 px has no height left inside its margins
+    assert int(screen.bar.layout.height.removesuffix("px")) >= 16

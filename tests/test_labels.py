@@ -96,23 +96,57 @@ def test_segments_of_seglst_may_have_their_times_as_text(tmp_path):
     assert turns(read_annotations(tmp_path / "a.json")["m"]) == [(1.5, 2, "A")]
 
 
+SEGMENT = '{"session_id": "m", "speaker": "spk", "start_time": 0, "end_time": 0.5}'
+GRID = 'x "ooTextFile" "TextGrid" 0 1 <exists> 1 "IntervalTier" "A" 0 1 {count}\n{start} {end} "x"'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.txt", "1.0\t2.0\n", r"a.txt:1: expected 'start TAB end TAB speaker'"),
         ("a.txt", "0\t1\tA\n3\t2\tA\n", r"a.txt:2: the end \(2\) lies before the start \(3\)"),
-        ("a.txt", "nan\t2\tA\n", r"a.txt:1: expected a time in seconds, 0 or more, found 'nan'"),
-        ("a.ctm", "m 1 0.0 inf word\n", r"a.ctm:1: expected a duration in seconds"),
-        ("a.stm", "m 1 A -1 2\n", r"a.stm:1: expected a time in seconds, 0 or more, found '-1'"),
+        ("a.txt", "nan\t2\tA\n", r"a.txt:1: expected the start in seconds, found 'nan'"),
+        ("a.ctm", "m 1 0.0 inf word\n", r"a.ctm:1: expected the duration \(field 4\) in seconds"),
+        ("a.stm", "m 1 A -1 2\n", r"a.stm:1: the start is negative: -1"),
         ("a.json", "{}", r"expected a list of segments \(SegLST\), found dict"),
         ("a.json", "[", r"a.json:1: is not JSON"),
-        ("a.json", '[{"session_id": "m"}]', r"segment 1 lacks end_time, speaker, start_time"),
+        ("a.json", '[{"session_id": "m"}]', r"a.json:1: segment 1: lacks end_time, speaker, start_time"),
         ("a.TextGrid", "no grid", r"is it a TextGrid\?"),
         (
             "a.TextGrid",
             'x "ooTextFile" "TextGrid" 0 1 <exists> 1 "IntervalTier" "A" 0 1 2',
             "end of the file",
         ),
+        (
+            "a.rttm",
+            "SPEAKER m 1 1e308 1e308 <NA> <NA> A <NA> <NA>\n",
+            r"a.rttm:1: .*'1e308', which is too large",
+        ),
+        ("a.stm", "m 1 A 0 1_0\n", r"a.stm:1: expected the end in seconds, found '1_0'"),
+        ("a.ctm", "m\0 1 0 1 word\n", r"a.ctm:1: holds a NUL byte: is it UTF-16"),
+        ("a.txt", "\n" + "x" * 1000, r"a.txt:2: .{0,130}\.\.\.'$"),  # a huge field is not repeated
+        ("a.json", "[" * 100_000, r"a.json: is not JSON: maximum recursion"),
+        ("a.json", "[" + "9" * 5000 + "]", r"a.json: is not JSON: Exceeds the limit"),
+        (
+            "a.json",
+            f"[\n{SEGMENT},\n{SEGMENT.replace('0.5', 'NaN')}]",
+            r"a.json:3: segment 2: expected end_time",
+        ),
+        (
+            "a.json",
+            f"[{SEGMENT.replace('0.5', 'true')}]",
+            r"a.json:1: segment 1: expected end_time in seconds",
+        ),
+        ("a.json", f"[{SEGMENT.replace('spk', 'a' + chr(92) + 'u0000')}]", r"segment 1: the name in speaker"),
+        ("a.json", SEGMENT.replace('"m"', "null").join("[]"), r"expected a name in session_id, found 'None'"),
+        ("a.TextGrid", GRID.format(count=1, start=-1, end=1), r"a.TextGrid:2: .*goes from -1.0 to 1.0 s"),
+        ("a.TextGrid", GRID.format(count=1, start=0, end="1e999"), r"a.TextGrid:2: .*goes from 0.0 to inf s"),
+        (
+            "a.TextGrid",
+            GRID.format(count="1e999", start=0, end=1),
+            r"a.TextGrid:1: expected the number of int",
+        ),
+        ("a.TextGrid", GRID.format(count=0, start=0, end=1), r"a.TextGrid:2: expected the end of the file"),
         ("a.doc", "", r"unknown ending '.doc'; known are .rttm"),
     ],
 )

@@ -13,6 +13,8 @@ from workbench.scoring.comparison import compare_files, der_interval, error_unit
 from workbench.scoring.significance import (
     bootstrap_p,
     compare_systems,
+    find_block_width,
+    join_blocks,
     minimum_detectable_difference,
     permutation_p,
     pooled_interval,
@@ -124,6 +126,44 @@ def test_the_minimum_detectable_difference_is_found_with_a_power_of_eighty_perce
         for seed in range(600)
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+
+
+def test_the_power_holds_for_few_recordings_of_unequal_length(rng):
+    found = []
+    for _ in range(12):
+        totals, noise = rng.uniform(300, 2400, 8), 0.03
+        drawn = totals * rng.normal(0, noise, (100, 8))
+        typical = np.mean([minimum_detectable_difference(each, totals) for each in drawn])
+        found += [permutation_p(totals * rng.normal(typical, noise, 8)) <= 0.05 for _ in range(60)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+def bursts(rng, num_blocks, mean):
+    """Seconds of error per block of 60 s; errors last `mean` seconds, the pauses four times as long."""
+    number = num_blocks * 60 // mean
+    lengths = rng.exponential(np.tile([4 * mean, mean], number)).astype(int) + 1
+    wrong = np.repeat(np.tile([0.0, 1.0], number), lengths)[: num_blocks * 60]
+    return wrong.reshape(num_blocks, 60).sum(axis=1)
+
+
+def test_equal_systems_on_one_recording_differ_in_five_of_a_hundred_though_errors_last(rng):
+    rejected, narrow = [], []
+    for seed in range(600):
+        difference = bursts(rng, 180, 15) - bursts(rng, 180, 15)
+        width = find_block_width(difference, np.full(180, 60.0))
+        rejected.append(permutation_p(join_blocks(difference, width), num_resamples=500, seed=seed) <= 0.05)
+        narrow.append(permutation_p(difference, num_resamples=500, seed=seed) <= 0.05)
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.02)
+    assert np.mean(narrow) > np.mean(rejected)  # blocks of a minute are not independent of each other
+
+
+def test_independent_blocks_stay_as_they_are(rng):
+    totals = rng.uniform(20, 60, 60)
+    widths = [find_block_width(totals * rng.normal(0.2, 0.1, 60), totals) for _ in range(100)]
+    assert np.median(widths) == 1
+    assert find_block_width(np.arange(23.0), np.ones(23)) == 1  # too few to be joined
+    assert find_block_width(np.arange(48.0), np.ones(48)) == 4  # a trend goes on and on: until 12 are left
+    assert find_block_width(np.zeros(30), np.zeros(30)) == 1
 
 
 def test_numbers_that_are_no_seconds_are_refused():

@@ -6,7 +6,6 @@ Every reader returns annotations by recording, every writer takes them. RTTM and
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from pyannote.core import Annotation, Segment
 from workbench.errors import InputError
 from workbench.files import atomic_write
 from workbench.rttm import read_lab, read_rttm, write_lab, write_rttm
-from workbench.textfiles import read_lines, split_fields
+from workbench.textfiles import parse_seconds, quoted, read_lines, read_text, split_fields
 from workbench.textgrid import read_tiers, write_tiers
 
 Annotations = dict[str, Annotation]
@@ -74,7 +73,7 @@ def read_audacity(path: str | Path) -> Annotations:
             continue
         fields = line.split("\t", 2)
         if len(fields) != 3 or not fields[2]:
-            raise InputError.at(path, f"expected 'start TAB end TAB speaker', found {line!r}", number)
+            raise InputError.at(path, f"expected 'start TAB end TAB speaker', found {quoted(line)}", number)
         turns.append(_turn(path, number, fields[0], fields[1], fields[2]))
     return {path.stem: _annotation(path.stem, turns)}
 
@@ -107,9 +106,9 @@ def read_ctm(path: str | Path, max_gap: float = 0.0) -> Annotations:
             continue
         fields = split_fields(line)
         if not 5 <= len(fields) <= 8:
-            raise InputError.at(path, f"expected 5 to 8 fields, found {len(fields)}: {line!r}", number)
-        start = _time(path, number, fields[2])
-        end = start + _time(path, number, fields[3], "a duration")
+            raise InputError.at(path, f"expected 5 to 8 fields, found {len(fields)}: {quoted(line)}", number)
+        start = parse_seconds(fields[2], "the start (field 3)", path, number)
+        end = start + parse_seconds(fields[3], "the duration (field 4)", path, number)
         turns[fields[0]].append((start, end, fields[7] if len(fields) == 8 else fields[1]))
     return {uri: _joined(_annotation(uri, own), max_gap) for uri, own in turns.items()}
 
@@ -139,7 +138,7 @@ def read_stm(path: str | Path) -> Annotations:
         fields = split_fields(line, 6)
         if len(fields) < 5:
             raise InputError.at(
-                path, f"expected 'recording channel speaker start end', found {line!r}", number
+                path, f"expected 'recording channel speaker start end', found {quoted(line)}", number
             )
         if fields[2].lower() not in ("excluded_region", "inter_segment_gap"):
             turns[fields[0]].append(_turn(path, number, fields[3], fields[4], fields[2]))
@@ -161,27 +160,63 @@ def write_stm(path: str | Path, annotations: Mapping[str, Annotation]) -> None:
 def read_seglst(path: str | Path) -> Annotations:
     """Segments of a SegLST file: a JSON list of `session_id`, `speaker`, `start_time`, `end_time`, ..."""
     path = Path(path)
+    text = read_text(path)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError.at(path, f"cannot be read: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:  # or numbers of thousands of digits, endless nesting
         raise InputError.at(path, f"is not JSON: {error}", getattr(error, "lineno", None)) from error
     if not isinstance(entries, list):
         raise InputError.at(path, f"expected a list of segments (SegLST), found {type(entries).__name__}")
     turns: dict[str, list[_Turn]] = defaultdict(list)
-    for number, entry in enumerate(entries, start=1):
-        where = f"segment {number}"
-        missing = {"session_id", "speaker", "start_time", "end_time"} - set(
-            entry if isinstance(entry, dict) else ()
-        )
-        if missing:
-            raise InputError.at(path, f"{where} lacks {', '.join(sorted(missing))}")
-        start, end = (_number(path, where, entry[key]) for key in ("start_time", "end_time"))
-        if end < start:
-            raise InputError.at(path, f"{where} ends ({end}) before it starts ({start})")
-        turns[str(entry["session_id"])].append((start, end, str(entry["speaker"])))
+    for place, entry in enumerate(entries):
+        try:
+            session, turn = _seglst_turn(entry)
+        except ValueError as problem:
+            line = _line_of_entry(text, place)
+            raise InputError.at(path, f"segment {place + 1}: {problem}", line) from None
+        turns[session].append(turn)
     return {uri: _annotation(uri, own) for uri, own in turns.items()}
+
+
+def _seglst_turn(entry: Any) -> tuple[str, _Turn]:
+    """Recording and turn of one entry; a `ValueError` says what is wrong with it."""
+    missing = {"session_id", "speaker", "start_time", "end_time"} - set(
+        entry if isinstance(entry, dict) else ()
+    )
+    if missing:
+        raise ValueError(f"lacks {', '.join(sorted(missing))}")
+    session, speaker = (_json_name(key, entry[key]) for key in ("session_id", "speaker"))
+    start, end = (_json_seconds(key, entry[key]) for key in ("start_time", "end_time"))
+    if end < start:
+        raise ValueError(f"ends ({end}) before it starts ({start})")
+    return session, (start, end, speaker)
+
+
+def _json_name(key: str, value: object) -> str:
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise ValueError(f"expected a name in {key}, found {quoted(str(value))}")
+    name = str(value)
+    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(f"the name in {key} is no text: {quoted(name)}")
+    return name
+
+
+def _json_seconds(key: str, value: object) -> float:
+    # meeteval writes numbers, CHiME's files text
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
+        raise ValueError(f"expected {key} in seconds, found {quoted(str(value))}")
+    return parse_seconds(str(value), key)
+
+
+def _line_of_entry(text: str, place: int) -> int:
+    """Line of an entry of the list that a JSON text holds; entries are counted from 0."""
+    decoder, position = json.JSONDecoder(), text.index("[") + 1
+    for number in range(place + 1):
+        while text[position] in " \t\r\n,":
+            position += 1
+        if number < place:
+            _, position = decoder.raw_decode(text, position)
+    return text.count("\n", 0, position) + 1
 
 
 def write_seglst(path: str | Path, annotations: Mapping[str, Annotation]) -> None:
@@ -255,31 +290,10 @@ def _turns(annotation: Annotation) -> Iterator[_Turn]:
 
 
 def _turn(path: Path, number: int, start: str, end: str, speaker: str) -> _Turn:
-    times = _time(path, number, start), _time(path, number, end)
+    times = parse_seconds(start, "the start", path, number), parse_seconds(end, "the end", path, number)
     if times[1] < times[0]:
         raise InputError.at(path, f"the end ({end}) lies before the start ({start})", number)
     return *times, speaker
-
-
-def _time(path: Path, number: int, text: str, what: str = "a time") -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError.at(path, f"expected {what} in seconds, 0 or more, found {text!r}", number)
-    return value
-
-
-def _number(path: Path, where: str, value: object) -> float:
-    # meeteval writes numbers, CHiME's files text
-    try:
-        number = float(value) if isinstance(value, int | float | str) else math.nan
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise InputError.at(path, f"{where}: expected a time in seconds, found {value!r}")
-    return number
 
 
 def _field(path: str | Path, name: str) -> str:

@@ -115,6 +115,12 @@ class Review:
             ends.append(self.uem[uri].extent().end)
         return max(ends)
 
+    @property
+    def num_turns(self) -> int:
+        """Turns of all recordings and systems: how much there is to score."""
+        sides = [self.references, *self.systems.values()]
+        return sum(len(annotation) for side in sides for annotation in side.values())
+
     def score(self, system: str, params: ScoringParams) -> SystemScore:
         """Counts of every recording, their sum, and how sure it is."""
         return self._once(("score", system, params), lambda: self._score(system, params))
@@ -255,12 +261,21 @@ def filter_errors(
 def _speakers_behind(changes: pd.DataFrame, errors: pd.DataFrame) -> np.ndarray:
     """Both speakers of the error that shares the most time with each change, shape (num_changes, 2)."""
     found = np.full((len(changes), 2), None, dtype=object)
+    errors = errors.reset_index(drop=True).sort_values("start", kind="stable")
     starts, ends = errors["start"].to_numpy(dtype=float), errors["end"].to_numpy(dtype=float)
     speakers = errors[list(SIDES)].to_numpy(dtype=object)
-    for row, (start, end) in enumerate(changes[["start", "end"]].to_numpy(dtype=float)):
-        shared = np.minimum(ends, end) - np.maximum(starts, start)
+    place = errors.index.to_numpy()  # errors come longest first, and of equals the longest is meant
+    # Only errors that begin before the end of a change, and not those all over before its start.
+    reach = np.maximum.accumulate(ends) if len(ends) else ends
+    sides = changes[["start", "end"]].to_numpy(dtype=float)
+    first = np.searchsorted(reach, sides[:, 0], side="right")
+    last = np.searchsorted(starts, sides[:, 1], side="left")
+    for row, (start, end) in enumerate(sides):
+        near = slice(first[row], last[row])
+        shared = np.minimum(ends[near], end) - np.maximum(starts[near], start)
         if len(shared) and shared.max() > 0:
-            found[row] = speakers[shared.argmax()]
+            best = np.flatnonzero(shared == shared.max())
+            found[row] = speakers[near][best[place[near][best].argmin()]]
     return found
 
 

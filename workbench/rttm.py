@@ -16,7 +16,7 @@ from pyannote.core import Annotation, Segment, Timeline
 
 from workbench.errors import InputError, expect_path
 from workbench.files import atomic_write
-from workbench.textfiles import read_lines, split_fields
+from workbench.textfiles import parse_seconds, quoted, read_lines, split_fields
 
 _OTHER_TYPES = {
     *("SEGMENT", "NOSCORE", "NO_RT_METADATA"),
@@ -59,17 +59,17 @@ def read_rttm(path: str | Path) -> dict[str, Annotation]:
             continue
         if fields[0] != "SPEAKER":
             raise InputError.at(
-                path, f"expected an RTTM line such as 'SPEAKER ...', found {_quoted(line)}", number
+                path, f"expected an RTTM line such as 'SPEAKER ...', found {quoted(line)}", number
             )
         if len(fields) not in (9, 10):
-            problem = f"expected 9 or 10 fields, found {len(fields)}: {_quoted(line)}"
+            problem = f"expected 9 or 10 fields, found {len(fields)}: {quoted(line)}"
             raise InputError.at(path, problem + (_BLANK_HINT if len(fields) > 10 else ""), number)
         if len(fields) == 9 and fields[7] == "<NA>":
             # what a ten-field line looks like that lost one before the name
-            problem = f"a column is missing: the name (field 8 of 9) is <NA>: {_quoted(line)}"
+            problem = f"a column is missing: the name (field 8 of 9) is <NA>: {quoted(line)}"
             raise InputError.at(path, problem, number)
-        start = _time(fields[3], "the start (field 4)", path, number)
-        duration = _time(fields[4], "the duration (field 5)", path, number)
+        start = parse_seconds(fields[3], "the start (field 4)", path, number)
+        duration = parse_seconds(fields[4], "the duration (field 5)", path, number)
         if duration <= _SHORTEST:
             empty.append(number)
         turns[fields[1]].append((start, start + duration, fields[7]))
@@ -141,7 +141,7 @@ def read_uem(path: str | Path) -> dict[str, Timeline]:
         if len(fields) != 4:
             raise InputError.at(
                 path,
-                f"expected '<uri> <channel> <start> <end>', found {len(fields)} fields: {_quoted(line)}",
+                f"expected '<uri> <channel> <start> <end>', found {len(fields)} fields: {quoted(line)}",
                 number,
             )
         regions[fields[0]].append(_segment(fields[2], fields[3], path, number))
@@ -171,7 +171,7 @@ def read_lab(path: str | Path) -> Annotation:
     for number, line in _content(path):
         fields = split_fields(line)
         if len(fields) != 3:
-            problem = f"expected '<start> <end> <label>', found {len(fields)} fields: {_quoted(line)}"
+            problem = f"expected '<start> <end> <label>', found {len(fields)} fields: {quoted(line)}"
             raise InputError.at(path, problem + (_BLANK_HINT if len(fields) > 3 else ""), number)
         segment = _segment(fields[0], fields[1], path, number)
         turns.append((segment.start, segment.end, fields[2]))
@@ -194,22 +194,11 @@ def _content(path: Path) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in read_lines(path) if not line.startswith(_COMMENT))
 
 
-def _time(text: str, what: str, path: Path, number: int) -> float:
-    """A time in seconds: a finite number that is not negative."""
-    try:
-        value = math.nan if "_" in text else float(text)  # float() would read 1_0 as ten
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError.at(path, f"expected {what} in seconds, found {text!r}", number)
-    if value < 0:
-        raise InputError.at(path, f"{what} is negative: {text}", number)
-    return value
-
-
 def _segment(start: str, end: str, path: Path, number: int) -> Segment:
     """The region between two times, which must have some length."""
-    segment = Segment(_time(start, "the start", path, number), _time(end, "the end", path, number))
+    segment = Segment(
+        parse_seconds(start, "the start", path, number), parse_seconds(end, "the end", path, number)
+    )
     if not segment:
         raise InputError.at(path, f"the end ({end}) must lie after the start ({start})", number)
     return segment
@@ -258,11 +247,6 @@ def _name(name: object, what: str, path: str | Path) -> str:
             path, f"the {what} name {text!r} is empty or holds a blank, which this format cannot; rename it"
         )
     return text
-
-
-def _quoted(line: str) -> str:
-    """The line, shortened where it is long."""
-    return repr(line if len(line) <= 80 else line[:77] + "...")
 
 
 def _write(path: str | Path, lines: Iterable[str]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from workbench.errors import InputError
 from workbench.files import atomic_write
+from workbench.textfiles import LATEST, quoted, read_text
 
 Interval = tuple[float, float, str]  # start (s), end (s), text
 
@@ -17,11 +16,6 @@ Interval = tuple[float, float, str]  # start (s), end (s), text
 # and numbers that are no index `[1]:` of the long form. All other words are decoration.
 _TOKEN = re.compile(
     r'"((?:[^"]|"")*)"|<(\w+)>|\[\d*\]|(?<![\w.\[])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\w.\]])'
-)
-_ENCODINGS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
 
@@ -34,47 +28,66 @@ def read_tiers(path: str | Path) -> dict[str, list[Interval]]:
         UTF-8 or UTF-16, as Praat writes it.
     """
     path = Path(path)
-    text = _decode(path)
-    tokens: Iterator[str | float] = iter(
-        quoted if quoted is not None else flag if flag is not None else float(digits)
-        for quoted, flag, digits in (match.groups() for match in _TOKEN.finditer(text))
-        if quoted is not None or flag is not None or digits is not None
-    )
+    text = read_text(path)
+    matches = (match for match in _TOKEN.finditer(text) if any(group is not None for group in match.groups()))
+    place = 0
 
-    def fail(what: str, token: str | float | None) -> InputError:
-        found = "the end of the file" if token is None else repr(token)
-        return InputError.at(path, f"expected {what}, found {found}; is it a TextGrid?")
+    def following() -> str | float | None:
+        nonlocal place
+        match = next(matches, None)
+        if match is None:
+            place = len(text.rstrip())
+            return None
+        place = match.start()
+        quoted_text, flag, digits = match.groups()
+        return quoted_text if quoted_text is not None else flag if flag is not None else float(digits)
+
+    def fail(problem: str) -> InputError:
+        return InputError.at(path, problem, text.count("\n", 0, place) + 1)
+
+    def unexpected(what: str, token: str | float | None) -> InputError:
+        found = "the end of the file" if token is None else quoted(str(token))
+        return fail(f"expected {what}, found {found}; is it a TextGrid?")
 
     def word(what: str) -> str:
-        token = next(tokens, None)
+        token = following()
         if not isinstance(token, str):
-            raise fail(what, token)
+            raise unexpected(what, token)
         return token.replace('""', '"')
 
     def number(what: str) -> float:
-        token = next(tokens, None)
+        token = following()
         if not isinstance(token, float):
-            raise fail(what, token)
+            raise unexpected(what, token)
         return token
 
+    def count(what: str) -> int:
+        value = number(what)
+        if not (value.is_integer() and value >= 0):
+            raise unexpected(what, value)
+        return int(value)
+
     if word('"ooTextFile"') != "ooTextFile" or word('"TextGrid"') != "TextGrid":
-        raise InputError.at(path, "is not a TextGrid: it must begin with ooTextFile and TextGrid")
+        raise fail("is not a TextGrid: it must begin with ooTextFile and TextGrid")
     number("the start (xmin)"), number("the end (xmax)"), word("<exists>")
     tiers: dict[str, list[Interval]] = {}
-    for _ in range(int(number("the number of tiers"))):
+    for _ in range(count("the number of tiers")):
         kind, name = word("the class of a tier"), word("the name of a tier")
         number("the tier's start"), number("the tier's end")
         intervals = tiers.setdefault(name, []) if kind == "IntervalTier" else []
-        for _ in range(int(number("the number of intervals"))):
+        for _ in range(count("the number of intervals")):
             if kind != "IntervalTier":
                 number("the time of a point"), word("the mark of a point")
                 continue
             start, end = number("a start"), number("an end")
+            if not 0 <= start < end <= LATEST:
+                raise fail(f"tier {name!r}: an interval goes from {start} to {end} s")
             label = word("a text").strip()
-            if not (math.isfinite(start) and start < end):
-                raise InputError.at(path, f"tier {name!r}: an interval goes from {start} to {end} s")
             if label:
                 intervals.append((start, end, label))
+    rest = following()
+    if rest is not None:
+        raise unexpected("the end of the file", rest)
     return tiers
 
 
@@ -150,17 +163,3 @@ def _with_gaps(path: str | Path, name: str, intervals: Sequence[Interval], end: 
 
 def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
-
-
-def _decode(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError.at(path, f"cannot be read: {error.strerror or error}") from error
-    encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8")
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise InputError.at(
-            path, f"is neither UTF-8 nor UTF-16 ({error.reason} at byte {error.start})"
-        ) from error

@@ -102,12 +102,19 @@ def thin_turns(turns: pd.DataFrame, start: float, end: float, resolution: float)
     if resolution <= 0 or seen.empty:
         return seen.assign(num_turns=1)
     seen = seen.sort_values(["row", "start"], kind="stable")
+    starts, ends = seen["start"].to_numpy(dtype=float), seen["end"].to_numpy(dtype=float)
+    rows = seen["row"].to_numpy()
     # Inside a row the latest end so far, not the previous end: turns of a row may overlap.
-    reach = seen.groupby("row")["end"].cummax().shift(fill_value=-np.inf)
-    begins = (seen["row"].diff() != 0) | (seen["start"] - reach > resolution)
-    group = begins.cumsum().to_numpy()
-    thinned = seen.groupby(group).first()
-    thinned["end"] = seen.groupby(group)["end"].max()
-    thinned["num_turns"] = seen.groupby(group).size()
-    thinned["end"] = np.maximum(thinned["end"], thinned["start"] + resolution)
-    return thinned.reset_index(drop=True)
+    reach = seen.groupby("row")["end"].cummax().to_numpy()
+    begins = np.ones(len(seen), dtype=bool)
+    begins[1:] = (rows[1:] != rows[:-1]) | (starts[1:] - reach[:-1] > resolution)
+    first = np.flatnonzero(begins)
+    latest = np.maximum.reduceat(ends, first)
+    return (
+        seen.iloc[first]
+        .assign(
+            end=np.maximum(latest, starts[first] + resolution),
+            num_turns=np.diff(np.append(first, len(seen))),
+        )
+        .reset_index(drop=True)
+    )

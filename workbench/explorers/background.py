@@ -27,6 +27,11 @@ class NewestOnly:
         self._turn = threading.Lock()  # two jobs never run the models at once
         self._deliver: Callable[[], None] | None = None
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether there is an event loop, hence someone to see how far the work is."""
+        return self._threaded and _running_loop() is not None
+
     def submit(
         self,
         job: Callable[[Callable[[], None]], Any],

@@ -81,8 +81,7 @@ class ErrorScreen(ScoredScreen, SoundControls):
         self._sound: Sound | None = None
         self._busy = False  # while controls are set by the program
         self._build_controls(review, collar)
-        order = order_recordings(self._scores(), self.sort.value)
-        self.recording.value = recording or order[0]
+        self._prepare_first(recording)
         self._scene = self._compose()
         self._screen = plot_breakdown(self._scene)
         self.figure = go.FigureWidget(self._screen.figure)
@@ -92,6 +91,7 @@ class ErrorScreen(ScoredScreen, SoundControls):
         self._listen()
         super().__init__(self._rows())
         self.add_class("wb-screen")
+        self.progress.layout.display = "none"
 
     # -- the screen ----------------------------------------------------------------------------
 

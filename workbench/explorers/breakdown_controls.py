@@ -64,7 +64,7 @@ class ErrorControls(ipywidgets.VBox):
         self.pooled = _switch(
             [("this recording", False), ("all", True)], False, "Parts of which recordings", 112
         )
-        self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "200px", "height": "8px"})
+        self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "200px", "height": "16px"})
         self.bar.style.bar_color = theme.SPEAKERS[4]
         self.stage = ipywidgets.HTML()
         self.stage.add_class("wb-progress")

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from IPython.display import display
+
 from workbench.explorers.background import NewestOnly
 from workbench.explorers.breakdown_controls import ALL, ErrorControls
+from workbench.explorers.breakdown_words import order_recordings
 from workbench.review import Review, ScoringParams, SystemScore
+
+FEW_TURNS = 3000  # of all sides together: scored before anyone could read a bar
 
 
 class ScoredScreen(ErrorControls):
@@ -56,6 +61,22 @@ class ScoredScreen(ErrorControls):
                 ("finding what B fixed and broke", "changes", (*systems, params)),
             ]
         return asked
+
+    def _prepare_first(self, recording: str | None) -> None:
+        """Score what the screen begins with; a bar stands in its place until then, where that takes long."""
+        is_long = self.review.num_turns > FEW_TURNS and self._work.is_watched
+        if is_long:
+            self.progress.layout.display = ""
+            display(self.progress)
+        for number, system in enumerate(self._systems):
+            self.stage.value, self.bar.value = f"scoring {system}", number / (len(self._systems) + 1)
+            self.review.score(system, self.params)
+        self.recording.value = recording or order_recordings(self._scores(), self.sort.value)[0]
+        questions = self._questions()
+        for number, (words, name, key) in enumerate(questions):
+            self.stage.value, self.bar.value = words, number / len(questions)
+            getattr(self.review, name)(*key)
+        self.stage.value, self.bar.value = "drawing", 1.0
 
     def _prepare(self, show: Callable[[], None]) -> None:
         """Have everything computed, then `show` it; while older work goes on, all that it would have."""

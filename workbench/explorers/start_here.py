@@ -130,7 +130,7 @@ class StartHere(ipywidgets.VBox):
         )
         self.speakers = ipywidgets.HTML(layout={"width": "160px"})
         self.headline = ipywidgets.HTML(layout={"flex": "1 1 auto"})
-        self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "200px", "height": "8px"})
+        self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "200px", "height": "16px"})
         self.bar.style.bar_color = theme.SPEAKERS[4]
         self.stage = ipywidgets.HTML()
         self.stage.add_class("wb-progress")

@@ -21,7 +21,7 @@ from workbench.plots.breakdown_panels import (
     recording_texts,
 )
 from workbench.plots.cast import labelled_rows
-from workbench.plots.lanes import as_dates, change_bars, error_bars, on_axis, tick_format, turn_bars
+from workbench.plots.lanes import COLUMNS, as_dates, change_bars, error_bars, on_axis, tick_format, turn_bars
 from workbench.plots.recording import Screen
 from workbench.plots.spectrogram import Sound, sound_axes, sound_image, sound_trace
 from workbench.plots.theme import SpeakerStyle, hypothesis_styles, reference_styles
@@ -112,6 +112,7 @@ def plot_breakdown(
 def plot_lanes(scene: Scene, visible: tuple[float, float]) -> Screen:
     """The traces that change with the zoom, one per lane, and the tables behind them."""
     width = visible[1] - visible[0]
+    column = width / COLUMNS
     drawn = (max(visible[0] - width, 0.0), min(visible[1] + width, scene.duration))
     styles = scene.styles
     tables: dict[str, pd.DataFrame] = {}
@@ -127,7 +128,15 @@ def plot_lanes(scene: Scene, visible: tuple[float, float]) -> Screen:
     rows = {speaker: row for row, speaker in enumerate(styles)}
     names = {speaker: str(speaker) for speaker in styles}
     bars, tables["reference"] = turn_bars(
-        scene.reference, rows, styles, names, name="reference", uri=scene.uri, yaxis="y", view=drawn
+        scene.reference,
+        rows,
+        styles,
+        names,
+        name="reference",
+        uri=scene.uri,
+        yaxis="y",
+        view=drawn,
+        column=column,
     )
     traces.append(bars)
     for number, lane in enumerate(LANES[1:3]):
@@ -143,16 +152,19 @@ def plot_lanes(scene: Scene, visible: tuple[float, float]) -> Screen:
             uri=scene.uri,
             yaxis=AXES[lane],
             view=drawn,
+            column=column,
         )
         bars.name = lane
         traces.append(bars)
     for number, lane in enumerate(LANES[3:5]):
         errors = scene.views[number].errors if number < len(scene.views) else scene.views[0].errors.iloc[:0]
-        bars, tables[lane] = error_bars(errors, uri=scene.uri, yaxis=AXES[lane], view=drawn)
+        bars, tables[lane] = error_bars(errors, uri=scene.uri, yaxis=AXES[lane], view=drawn, column=column)
         bars.name = lane
         traces.append(bars)
     changes = scene.views[0].errors.iloc[:0] if scene.changes is None else scene.changes
-    bars, tables["changes"] = change_bars(changes, uri=scene.uri, yaxis=AXES["changes"], view=drawn)
+    bars, tables["changes"] = change_bars(
+        changes, uri=scene.uri, yaxis=AXES["changes"], view=drawn, column=column
+    )
     bars.name = "changes"
     traces.append(bars)
     return Screen(figure=go.Figure(traces), tables=tables)

@@ -144,7 +144,9 @@ def confusion_cells(confusion: pd.DataFrame, matching: Mapping[Hashable, Hashabl
         name="confusion",
         x=list(range(num_hyp + 1)),
         y=list(range(num_ref + 1)),
-        z=np.where(shown, kind + 0.02 + 0.96 * strength, np.nan).tolist(),
+        z=np.where(
+            shown, (kind + 0.02 + 0.96 * strength).astype(object), np.array(None)
+        ).tolist(),  # NaN is no JSON
         text=texts,
         texttemplate="%{text}",
         textfont={"size": 11, "color": theme.TEXT},

@@ -20,7 +20,9 @@ from workbench.timeline import thin_turns
 
 EPOCH = 946_684_800_000  # ms, start of the year 2000: where every recording begins
 COLUMNS = 1200  # drawn per width of the view
-FEW_TURNS = 1500  # up to this many are drawn one by one, whatever the zoom
+FEW_TURNS = 600  # up to this many are drawn one by one, whatever the zoom
+MOST_TURNS = 1000  # drawn of one lane: a browser repaints no more while it is dragged smoothly
+HATCHED = 8  # columns that a bar must be wide for its hatch to be seen
 
 
 def on_axis(seconds: np.ndarray | float) -> np.ndarray:
@@ -92,6 +94,7 @@ def turn_bars(
     uri: str,
     yaxis: str,
     view: tuple[float, float],
+    column: float | None = None,
 ) -> tuple[go.Bar, pd.DataFrame]:
     """Turns as rectangles of one trace, and the table behind it: a point of the one is a row of the other.
 
@@ -103,31 +106,42 @@ def turn_bars(
     uri : of the recording, for the hover text
     yaxis : as plotly names it
     view : start and end (s) of what has to be drawn
+    column : duration (s) of a column of the screen, narrower than which nothing is drawn; by default a
+        three thousand six hundredth of `view`, which is three screens wide then
     """
+    column = _column(view, column)
     table = turns.assign(row=turns["speaker"].map(dict(rows)).astype(float))
-    table = _in_view(table, view)
+    table = _in_view(table, view, column)
     looks = [styles[speaker] for speaker in table["speaker"]]
     texts = [names[speaker] for speaker in table["speaker"]]
-    bars = _bars(
-        table, [look.color for look in looks], [look.hatch for look in looks], name=name, yaxis=yaxis
-    )
+    bars = _bars(table, looks, column, name=name, yaxis=yaxis)
     bars.customdata = _hover_columns(table, texts)
     bars.hovertemplate = f"<b>%{{customdata[0]}}</b> · {name}<br>{uri}<br>{_HOVER_TIMES}<extra></extra>"
     return bars, table
 
 
 def error_bars(
-    errors: pd.DataFrame, *, uri: str, yaxis: str, view: tuple[float, float]
+    errors: pd.DataFrame,
+    *,
+    uri: str,
+    yaxis: str,
+    view: tuple[float, float],
+    column: float | None = None,
 ) -> tuple[go.Bar, pd.DataFrame]:
     """Errors as rectangles of one trace, one row per kind, and the table behind it."""
-    return _kind_bars(errors, theme.ERRORS, uri=uri, yaxis=yaxis, view=view)
+    return _kind_bars(errors, theme.ERRORS, uri=uri, yaxis=yaxis, view=view, column=column)
 
 
 def change_bars(
-    changes: pd.DataFrame, *, uri: str, yaxis: str, view: tuple[float, float]
+    changes: pd.DataFrame,
+    *,
+    uri: str,
+    yaxis: str,
+    view: tuple[float, float],
+    column: float | None = None,
 ) -> tuple[go.Bar, pd.DataFrame]:
     """What one system fixed and broke against another, as `error_bars` draws errors."""
-    return _kind_bars(changes, theme.CHANGES, uri=uri, yaxis=yaxis, view=view)
+    return _kind_bars(changes, theme.CHANGES, uri=uri, yaxis=yaxis, view=view, column=column)
 
 
 def _kind_bars(
@@ -137,13 +151,12 @@ def _kind_bars(
     uri: str,
     yaxis: str,
     view: tuple[float, float],
+    column: float | None,
 ) -> tuple[go.Bar, pd.DataFrame]:
+    column = _column(view, column)
     rows = {kind: row for row, kind in enumerate(styles)}
-    table = _in_view(errors.assign(row=errors["kind"].map(rows).astype(float)), view)
-    looks = [styles[kind] for kind in table["kind"]]
-    bars = _bars(
-        table, [look.color for look in looks], [look.hatch for look in looks], name="errors", yaxis=yaxis
-    )
+    table = _in_view(errors.assign(row=errors["kind"].map(rows).astype(float)), view, column)
+    bars = _bars(table, [styles[kind] for kind in table["kind"]], column, name="errors", yaxis=yaxis)
     bars.customdata = _hover_columns(table, describe_errors(table))
     bars.hovertemplate = f"<b>%{{customdata[0]}}</b><br>{uri}<br>{_HOVER_TIMES}<extra></extra>"
     return bars, table
@@ -164,10 +177,19 @@ def describe_errors(errors: pd.DataFrame) -> list[str]:
 _HOVER_TIMES = "%{customdata[1]} – %{customdata[2]} · %{customdata[3]}%{customdata[4]}"
 
 
-def _in_view(table: pd.DataFrame, view: tuple[float, float]) -> pd.DataFrame:
-    start, end = view
-    resolution = (end - start) / (3 * COLUMNS) if len(table) > FEW_TURNS else 0.0
-    return thin_turns(table, start, end, resolution).reset_index(drop=True)
+def _column(view: tuple[float, float], column: float | None) -> float:
+    """Duration (s) of a column of the screen."""
+    return (view[1] - view[0]) / (3 * COLUMNS) if column is None else column
+
+
+def _in_view(table: pd.DataFrame, view: tuple[float, float], column: float) -> pd.DataFrame:
+    """What lies in the view; where that is too much to be drawn, neighbours become one."""
+    seen = table[(table["end"] > view[0]) & (table["start"] < view[1])]
+    thinned = thin_turns(seen, *view, column if len(seen) > FEW_TURNS else 0.0)
+    while len(thinned) > MOST_TURNS:
+        column *= 1.5
+        thinned = thin_turns(seen, *view, column)
+    return thinned.reset_index(drop=True)
 
 
 def _hover_columns(table: pd.DataFrame, texts: Sequence[str]) -> np.ndarray:
@@ -177,14 +199,29 @@ def _hover_columns(table: pd.DataFrame, texts: Sequence[str]) -> np.ndarray:
     return np.array(columns, dtype=object).T.reshape(-1, 5)
 
 
-def _bars(table: pd.DataFrame, colors: list[str], hatches: list[str], *, name: str, yaxis: str) -> go.Bar:
+def _bars(
+    table: pd.DataFrame,
+    looks: Sequence[SpeakerStyle | theme.ErrorStyle],
+    column: float,
+    *,
+    name: str,
+    yaxis: str,
+) -> go.Bar:
+    durations = (table["end"] - table["start"]).to_numpy()
+    # The browser keeps three nodes for a hatched bar and one for a plain one.
+    is_wide = durations >= HATCHED * column
+    hatches = [look.hatch if wide else "" for look, wide in zip(looks, is_wide, strict=True)]
     return go.Bar(
         name=name,
         orientation="h",
         base=on_axis(table["start"].to_numpy()),
-        x=1000.0 * (table["end"] - table["start"]).to_numpy(),
+        x=1000.0 * durations,
         y=table["row"].to_numpy(dtype=np.float64),
         yaxis=yaxis,
         width=0.76,
-        marker={"color": colors, "line": {"width": 0}, "pattern": theme.hatched(hatches)},
+        marker={
+            "color": [look.color for look in looks],
+            "line": {"width": 0},
+            "pattern": theme.hatched(hatches),
+        },
     )

@@ -61,6 +61,40 @@ CHANGES: dict[str, ErrorStyle] = {  # between two systems
 
 KINDS = ERRORS | CHANGES
 
+
+@dataclass(frozen=True, kw_only=True)
+class FlipStyle:
+    """How a flip looks: lightness and height both say how close the call was."""
+
+    name: str
+    color: str
+    symbol: str
+
+
+FLIPS: dict[str, FlipStyle] = {
+    "near_tie": FlipStyle(name="near-tie", color="#C2A5DC", symbol="circle-open"),
+    "real": FlipStyle(name="real", color="#8E44C9", symbol="diamond"),
+}
+BOUND = "#E8502A"
+"""A limit that a value must not cross: the bound of margins, a tolerance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusStyle:
+    """How one outcome of a comparison looks."""
+
+    name: str
+    color: str
+    mark: str
+
+
+STATUSES: dict[str, StatusStyle] = {
+    "same": StatusStyle(name="exactly the same", color="#009E73", mark="="),
+    "within": StatusStyle(name="within the tolerance", color="#E0A100", mark="≈"),
+    "differs": StatusStyle(name="differs", color="#D6421C", mark="✗"),
+    "absent": StatusStyle(name="not on both sides", color="#9aa1ab", mark="·"),
+}
+
 WIDTH = 1080  # px: a screen of 1100 px without scrolling sideways
 MARGIN = {"l": 104, "r": 14, "t": 24, "b": 44}
 ROW = 19  # px, one speaker
@@ -176,3 +210,19 @@ def config() -> dict[str, object]:
         "doubleClick": "autosize",  # "reset" would go back to the recording that was drawn first
         "doubleClickDelay": 350,
     }
+
+
+SEQUENTIAL = ("#FDE737", "#B8DE29", "#55C667", "#20A387", "#2D708E", "#404788", "#440F54")
+"""From good (bright) to bad (dark), even steps of lightness: viridis (van der Walt and Smith, 2015) reversed.
+
+Values of a grid take it where smaller is better; reversed where larger is, or where neither is.
+"""
+ON_CELLS = "#12161b"  # lines and marks over `SEQUENTIAL`
+BEHIND_MARKS = "#ffffff"  # inside of marks
+ON_DEFAULT = "rgba(255, 255, 255, 0.4)"  # the same where a value has to stay readable
+
+
+def sequential(reverse: bool = False) -> list[list[object]]:
+    """`SEQUENTIAL` as a colour scale of plotly's."""
+    colors = SEQUENTIAL[::-1] if reverse else SEQUENTIAL
+    return [[place / (len(colors) - 1), color] for place, color in enumerate(colors)]

@@ -11,7 +11,16 @@ from pyannote.core import Annotation, Timeline
 
 from workbench.scoring.breakdown import breakdown, time_blocks
 from workbench.scoring.regions import each_recording, find_changes
-from workbench.scoring.significance import Comparison, Interval, compare_systems, pooled_interval
+from workbench.scoring.significance import (
+    Comparison,
+    Interval,
+    compare_systems,
+    find_block_width,
+    join_blocks,
+    pooled_interval,
+)
+
+RECORDING = "recording"  # the unit where there are several of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +57,8 @@ def compare_files(
         A recording without hypothesis counts as missed.
     uem, collar, skip_overlap : as of `score_files`
     block : s
-        Where there is one recording only, stretches of this length are the units.
+        Where there is one recording only, stretches of this length are the units, or longer ones where
+        errors go on from one stretch into the next.
     """
     first, second = (_known(references, hypotheses) for hypotheses in (hypotheses_a, hypotheses_b))
     totals, errors_a, unit = error_units(references, first, uem, collar, skip_overlap, block=block)
@@ -58,6 +68,10 @@ def compare_files(
         errors_a, errors_b, totals = (
             np.pad(values, (0, longest - len(values))) for values in (errors_a, errors_b, totals)
         )
+    if unit != RECORDING:
+        width = find_block_width(errors_b - errors_a, totals)
+        errors_a, errors_b, totals = (join_blocks(each, width) for each in (errors_a, errors_b, totals))
+        unit = _block_name(block * width)
     used = (totals > 0) | (errors_a > 0) | (errors_b > 0)  # silence tells nothing
     tables = []
     for uri, reference, hypothesis, regions in each_recording(references, first, uem):
@@ -88,6 +102,13 @@ def der_interval(
 ) -> tuple[Interval, str]:
     """95 % interval of the pooled DER, and the name of its unit (`recording`, or a block of time)."""
     totals, errors, unit = error_units(references, hypotheses, uem, collar, skip_overlap, block=block)
+    if unit != RECORDING:
+        width = find_block_width(errors, totals)
+        errors, totals, unit = (
+            join_blocks(errors, width),
+            join_blocks(totals, width),
+            _block_name(block * width),
+        )
     used = (totals > 0) | (errors > 0)
     return pooled_interval(errors[used], totals[used], seed=seed), unit
 
@@ -108,13 +129,17 @@ def error_units(
     recordings = each_recording(references, hypotheses, uem)
     if len(recordings) != 1:
         table = breakdown(references, hypotheses, uem, collar, skip_overlap, by="recording")
-        return table["total"].to_numpy(dtype=float), table["errors"].to_numpy(dtype=float), "recording"
+        return table["total"].to_numpy(dtype=float), table["errors"].to_numpy(dtype=float), RECORDING
     _, reference, hypothesis, regions = recordings[0]
     table = time_blocks(reference, hypothesis, regions, collar, skip_overlap, block=block)
     number = np.rint(table["start"].to_numpy(dtype=float) / block).astype(int)
     totals, errors = np.zeros((2, int(number.max(initial=-1)) + 1))
     totals[number], errors[number] = table["total"], table["errors"]
-    return totals, errors, f"block of {block:g} s"
+    return totals, errors, _block_name(block)
+
+
+def _block_name(duration: float) -> str:
+    return f"block of {duration:g} s"
 
 
 def _known(

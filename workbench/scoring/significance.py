@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtr, stdtrit  # scipy.stats takes a second to import
+from scipy.special import gammaln, ndtr, ndtri, stdtr, stdtrit  # scipy.stats takes a second to import
 
 Verdict = Literal["better", "worse", "no difference shown", "cannot tell"]
 
 _EXACT_UP_TO = 14  # units: all 2**14 sign patterns are few enough to go through
+_BLOCKS_TO_JOIN = 24  # of one recording: fewer are not joined to wider ones
 _POWER = 0.8  # with which the minimum detectable difference would be found
 
 
@@ -224,16 +225,60 @@ def minimum_detectable_difference(
 ) -> float:
     """Pooled difference (fraction) that these units would show with the given power; NaN below 2 units.
 
-    From the standard error of the ratio of sums (linearised) and Student's t.
+    From the standard error of the ratio of sums (linearised) and Student's t. Units of unequal weight
+    have less freedom than their number says, and a spread that is estimated from few comes out small:
+    both are corrected for.
     """
     difference, totals = _units(difference, totals)
-    num_units, everything = len(totals), totals.sum()
-    if num_units < 2 or not everything:
+    effective = _effective(totals)
+    if len(totals) < 2 or effective <= 1:
         return math.nan
-    residual = difference - difference.sum() / everything * totals
-    error = math.sqrt(num_units / (num_units - 1) * float(residual @ residual)) / everything
-    freedom = num_units - 1
+    weights = totals / totals.sum()
+    squares = float(weights @ weights)
+    residual = (difference - difference.sum() * weights) / totals.sum()
+    # what remains of the spread once each unit is compared with a mean that it is a part of
+    remains = 1 - 2 * float(weights @ weights**2) / squares + squares
+    freedom = effective - 1
+    bias = math.sqrt(2 / freedom) * math.exp(gammaln((freedom + 1) / 2) - gammaln(freedom / 2))
+    error = math.sqrt(float(residual @ residual) / remains) / bias
     return float(-(stdtrit(freedom, alpha / 2) + stdtrit(freedom, 1 - power)) * error)
+
+
+def find_block_width(errors: np.ndarray, totals: np.ndarray) -> int:
+    """How many neighbouring blocks of a recording make one unit, so that units hardly depend on the next.
+
+    Errors last: where the deviation from the pooled rate goes on into the next block, tests that take
+    blocks for independent reject too often. Blocks are joined, two by two, until that is over or only
+    a dozen would be left.
+
+    Parameters
+    ----------
+    errors, totals : float arrays, shape (num_blocks,), in seconds
+        Errors may be differences of errors.
+    """
+    errors, totals = _units(errors, totals)
+    everything = totals.sum()
+    deviation = errors - (errors.sum() / everything if everything else 0.0) * totals
+    width = 1
+    while len(deviation) >= _BLOCKS_TO_JOIN:
+        power = float(deviation @ deviation)
+        following = float(deviation[1:] @ deviation[:-1])  # lag-1 autocorrelation, times the power
+        if following <= 0.5 * power / math.sqrt(len(deviation)):
+            break
+        deviation = join_blocks(deviation, 2)
+        width *= 2
+    return width
+
+
+def join_blocks(values: np.ndarray, width: int) -> np.ndarray:
+    """Sums of `width` neighbours; the last may have fewer.
+
+    Examples
+    --------
+    >>> join_blocks(np.array([1.0, 2.0, 3.0]), 2)
+    array([3., 3.])
+    """
+    return np.add.reduceat(values, np.arange(0, len(values), width)) if len(values) else values
 
 
 def _units(errors: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
