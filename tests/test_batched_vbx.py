@@ -49,9 +49,10 @@ def test_every_cell_is_what_vbx_finds(start, loop_prob):
 
 @pytest.mark.parametrize("loop_prob", [None, 0.8])
 def test_cells_do_not_depend_on_who_is_computed_with_them(start, loop_prob):
-    together = run(start, block_size=7, loop_prob=loop_prob)
-    for block_size in (1, 2, 5):
-        for one, other in zip(run(start, block_size=block_size, loop_prob=loop_prob), together, strict=True):
+    together = run(start, num_columns=10**6, loop_prob=loop_prob)
+    for num_columns in (1, 30_000, 60_000):  # one cell at a time, two, five
+        alone = run(start, num_columns=num_columns, loop_prob=loop_prob)
+        for one, other in zip(alone, together, strict=True):
             assert one.elbo.tobytes() == other.elbo.tobytes()
             assert one.weights.tobytes() == other.weights.tobytes()
     for index, cell in vbx_many(start, FA[::-1], FB[::-1], loop_prob=loop_prob):

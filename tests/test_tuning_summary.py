@@ -14,10 +14,10 @@ from sweep_tables import AXES, DEFAULT, noise_cells, noise_grid, results_table, 
 
 from workbench.clustering import AHCParams
 from workbench.plots.tuning import plot_effects, plot_recordings, plot_stability
+from workbench.plots.tuning_page import summary_html, write_summary
 from workbench.plots.tuning_svg import curve_svg, heatmap_svg, pairs_svg
 from workbench.sweeps import SweepSettings, sweep
-from workbench.tuning.page import summary_html
-from workbench.tuning.summary import TuningSummary, summarise_tuning, summary_markdown, write_summary
+from workbench.tuning.summary import TuningSummary, summarise_tuning, summary_markdown
 
 MANIFEST = {
     "command": "workbench sweep",

@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from command import run
 
 import workbench
 from workbench.clustering import PLDA, XVectorParams, run_clustering
 from workbench.clustering.xvectors import SegmentSet, merge_segments
+from workbench.features import save_features
 from workbench.reconstruction import reconstruct
 from workbench.rttm import read_rttm
 from workbench.sweeps import RecordingSweep
@@ -111,6 +113,19 @@ def test_clustering_and_sweep_give_the_same(es2005a):
     assert table["der"].item() == pytest.approx(counts.der, abs=1e-12)
     assert table["iterations"].item() == len(plain.elbo)
     assert table["num_speakers"].item() == plain.num_clusters
+
+
+@pytest.mark.golden
+def test_the_command_clusters_segments_with_their_own_parameters(es2005a, golden, tmp_path):
+    save_features(tmp_path / "ES2005a.npz", es2005a[0])
+    call = ["cluster", tmp_path / "ES2005a.npz", "--out", tmp_path / "out", "--plda", golden / "es2005a"]
+    result = run(*call, "--Fa", "0.3", "--Fb", "17", "--loop-prob", "0.99", "--threshold", "-0.015")
+    assert result.exit_code == 0, result.stderr
+    labels = np.load(tmp_path / "out" / "ES2005a.labels.npy")
+    assert are_renamed(labels, es2005a[4]["labels_000"])
+    result = run(*call, "--min-cluster-size", "3", "--clustering", "ahc")
+    assert result.exit_code == 2
+    assert "one embedding per segment: --min-cluster-size is not for it" in result.stderr
 
 
 @pytest.mark.parametrize("usable", [0, 1, 2])

@@ -20,14 +20,17 @@ from typer.core import TyperGroup
 
 from workbench import __version__
 from workbench.cli import (
+    benchmark,
     checkpoints,
     cluster,
+    compare,
     compare_models,
     diarize,
     diff_checkpoints,
     doctor,
     embed,
     export,
+    gate,
     infer,
     inspect,
     parity,
@@ -36,6 +39,7 @@ from workbench.cli import (
     report,
     score,
     steps,
+    swap,
     sweep,
     verify,
 )
@@ -172,14 +176,30 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         checkpoints.checkpoints,
         compare_models.compare_models,
         diff_checkpoints.diff_checkpoints,
+        benchmark.benchmark,
         doctor.doctor,
     ),
-    RESULTS: (score.score, parity.parity, steps.steps, verify.verify, plda.plda, report.report),
+    RESULTS: (
+        score.score,
+        parity.parity,
+        steps.steps,
+        swap.swap,
+        compare.compare,
+        gate.gate,
+        verify.verify,
+        plda.plda,
+        report.report,
+    ),
 }
 for panel, commands in PANELS.items():
     for command in commands:
-        lines = getattr(sys.modules[command.__module__], "EXAMPLES", ())
-        app.command(rich_help_panel=panel, help=reflow(command.__doc__), epilog=examples(lines))(command)
+        module = sys.modules[command.__module__]
+        app.command(
+            cls=getattr(module, "PARSER", None),
+            rich_help_panel=panel,
+            help=reflow(command.__doc__),
+            epilog=examples(getattr(module, "EXAMPLES", ())),
+        )(command)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from workbench.errors import InputError
 EXAMPLES = (
     "workbench diarize meeting.wav --hub models/demo --out hypothesis --features-dir features",
     "workbench cluster features --out tuned --plda models/demo/plda --Fa 0.1 --Fb 2",
+    "workbench cluster xvectors.npz --out vbx --plda plda --Fa 0.3 --Fb 17 --loop-prob 0.99",
     "workbench cluster features --out ahc --clustering ahc --ahc-threshold 0.6 --min-cluster-size 10",
 )
 
@@ -42,6 +43,27 @@ def cluster(
     min_speakers: o.MinSpeakers = None,
     max_speakers: o.MaxSpeakers = None,
     num_speakers: o.NumSpeakers = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Segments: added to the similarity above which segments are clustered, as calibrated.",
+            rich_help_panel="Features with one embedding per segment",
+        ),
+    ] = None,
+    loop_prob: Annotated[
+        float | None,
+        typer.Option(
+            help="Segments: probability of staying with a speaker.",
+            rich_help_panel="Features with one embedding per segment",
+        ),
+    ] = None,
+    init_smoothing: Annotated[
+        float | None,
+        typer.Option(
+            help="Segments: how much the cluster to start from outweighs the others, as exponent.",
+            rich_help_panel="Features with one embedding per segment",
+        ),
+    ] = None,
     out: o.Out,
     json: o.Json = None,
     quiet: o.Quiet = False,
@@ -50,11 +72,12 @@ def cluster(
     """Cluster features again: new RTTM files in seconds, without running a model.
 
     Writes NAME.rttm and NAME.labels.npy, the cluster of every chunk and local speaker (-2: takes no part).
+    Features with one embedding per segment (x-vectors) are clustered as VBx's own recipe does it.
     """
     import numpy as np
 
     from workbench.audio import check_uri
-    from workbench.clustering import PLDA, mark_inactive, run_clustering
+    from workbench.clustering import PLDA, XVectorParams, run_clustering
     from workbench.features import load_features
     from workbench.files import atomic_write
     from workbench.pipeline import describe
@@ -78,6 +101,20 @@ def cluster(
         max_speakers=max_speakers,
         num_speakers=num_speakers,
     )
+    of_segments = {"threshold": threshold, "loop_prob": loop_prob, "init_smoothing": init_smoothing}
+    of_chunks = {
+        "ahc_threshold": ahc_threshold,
+        "min_cluster_size": min_cluster_size,
+        "ahc_criterion": ahc_criterion,
+        "min_speakers": min_speakers,
+        "max_speakers": max_speakers,
+        "num_speakers": num_speakers,
+        "preset": preset,
+        "config": config,
+    }
+    given: dict[str, Any] = of_segments | {"Fa": fa, "Fb": fb, "lda_dim": lda_dim, "max_iters": max_iters}
+    given |= {"method": None if clustering is None else str(getattr(clustering, "value", clustering))}
+    xvector_params = XVectorParams(**{name: value for name, value in given.items() if value is not None})
     files = find_features(features)
     check_outputs(folders=[out], files=[json])
     model = None if plda is None else PLDA.load(plda)
@@ -89,16 +126,19 @@ def cluster(
         def work(name: str) -> None:
             """Cluster one recording and write its files."""
             loaded = load_features(files[name])
-            if not isinstance(loaded, Features):
-                raise InputError.at(
-                    files[name], "holds one embedding per segment; chunk-wise features are needed"
-                )
+            per_chunk = isinstance(loaded, Features)
+            foreign = [each for each, value in (of_segments if per_chunk else of_chunks).items() if value]
+            if foreign:
+                kind = "chunk and local speaker" if per_chunk else "segment"
+                option = "--" + foreign[0].replace("_", "-")
+                raise InputError.at(files[name], f"holds one embedding per {kind}: {option} is not for it")
             uri = check_uri(loaded.uri)
             if uri in rows:
                 raise InputError.at(files[name], f"recording {uri!r} is also in {rows[uri]['features']}")
-            result = run_clustering(loaded, params.clustering, model)
-            annotation = reconstruct(loaded, result.hard_clusters, **params.reconstruction_options())
-            labels = mark_inactive(result.hard_clusters, loaded.segmentations)
+            result = run_clustering(loaded, params.clustering if per_chunk else xvector_params, model)
+            options = params.reconstruction_options() if per_chunk else {}
+            annotation = reconstruct(loaded, result.hard_clusters, **options)
+            labels = result.active_clusters
             write_rttm(out / f"{uri}.rttm", annotation)
             with atomic_write(out / f"{uri}.labels.npy") as temporary:
                 np.save(temporary, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +10,16 @@ import typer
 
 from workbench.cli import options as o
 from workbench.cli.output import Progress, check_outputs, finish, print_json
+from workbench.cli.steps import describe as describe_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from workbench.agreement import Backend, ParityResult, RecordingParity
+    from workbench.agreement.layers import LadderResult
     from workbench.agreement.strict import StrictReport
     from workbench.runtimes import Runtime
+    from workbench.steps import StepsWalk
 
 EXAMPLES = (
     "workbench parity torch:models/demo onnx:models/demo/onnx/segmentation.onnx data/demo",
@@ -112,6 +118,14 @@ def parity(
             rich_help_panel=DEEPER,
         ),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Also compare stage by stage, and tell what a stage inherits from what it adds by itself.",
+            rich_help_panel=DEEPER,
+        ),
+    ] = False,
     consequences: Annotated[
         bool,
         typer.Option(
@@ -127,6 +141,12 @@ def parity(
     segmentation_step: o.SegmentationStep = None,
     batch_size: o.BatchSize = None,
     session_id: o.SessionId = o.SessionIds.stem,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write the comparison as one page, to look at and listen."
+        ),
+    ] = None,
     json: o.Json = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -143,7 +163,7 @@ def parity(
     from workbench.rttm import read_rttms, read_uem
 
     recordings = find_recordings(audio, session_id.value)
-    check_outputs(files=[json])
+    check_outputs(files=[json, page])
     lengths = None
     if length_ladder is not None:
         lengths = tuple(sorted({*(each for each in LENGTHS if each < length_ladder), length_ladder}))
@@ -155,6 +175,7 @@ def parity(
         checks=checks,
         lengths=lengths,
         consequences=consequences,
+        keep_posteriors=page is not None,
     )
     references = None if reference is None else read_rttms(reference)
     regions = None if uem is None else read_uem(uem)
@@ -194,12 +215,24 @@ def parity(
             on_recording=on_recording,
         )
     over = result.exceeded(max_flip_rate, max_diff)
+    ladder = layer_by_layer(sides, result, recordings) if layers else None
+    walk = walk_recorded(baseline, candidate, list(recordings))
     if str(json) != "-":
         typer.echo("\n".join(describe(result)))
+        if walk is not None:
+            typer.echo("\n".join(["", "steps:", *describe_steps(walk)]))
+        if ladder is not None:
+            words = [str(finding) for finding in ladder.findings] or ["no stage is over the tolerance"]
+            typer.echo("\n".join(["", "layer by layer:", *(f"  {each}" for each in words)]))
     for line in over:
         typer.secho(f"LIMIT: {line}", err=True, fg="red")
     limits = {"max_flip_rate": max_flip_rate, "max_diff": max_diff, "exceeded": over}
     content = result.to_json() | {"limits": limits}
+    if ladder is not None:
+        content["layers"] = ladder.to_dict()
+        content["overall"]["first_divergence"] = content["layers"]["first_divergence"]
+    if page is not None:
+        write_page(page, result, recordings, ladder)
     if strict and not any(side.startswith("recorded:") for side in (baseline, candidate)):
         report = remainder(baseline, candidate, next(iter(recordings.values())))
         content["strict"] = report.to_dict()
@@ -214,6 +247,32 @@ def parity(
         raise typer.Exit(1)
 
 
+def layer_by_layer(
+    sides: list[str | Runtime], result: ParityResult, recordings: Mapping[str, Path]
+) -> LadderResult:
+    """Both sides stage by stage, on the recordings that could be compared."""
+    from workbench.agreement.layers import layer_ladder
+    from workbench.runtimes import load_runtime
+
+    kind = "embedding" if result.kind == "embedding" else "segmentation"
+    loaded = [load_runtime(side, kind) if isinstance(side, str) else side for side in sides]
+    return layer_ladder(loaded[0], loaded[1], {row.uri: recordings[row.uri] for row in result.compared})
+
+
+def write_page(
+    path: Path, result: ParityResult, recordings: Mapping[str, Path], ladder: LadderResult | None
+) -> None:
+    """The comparison as a page of its own."""
+    from workbench.errors import InputError
+    from workbench.explorers.parity import parity_page
+    from workbench.files import atomic_write
+
+    if result.kind == "embedding" or not result.compared:
+        raise InputError(f"{path}: --html shows segmentation models that could be compared; {result.verdict}")
+    with atomic_write(path) as temporary:
+        temporary.write_text(parity_page(result, recordings, ladder), encoding="utf-8")
+
+
 def remainder(baseline: str, candidate: str, recording: Path) -> StrictReport:
     """What strict conditions leave, on eight seconds of a recording cut into two."""
     from workbench.agreement.strict import strict_report
@@ -223,6 +282,20 @@ def remainder(baseline: str, candidate: str, recording: Path) -> StrictReport:
     size = min(len(waveform) // 2, 4 * 16000)
     middle = len(waveform) // 2
     return strict_report(baseline, candidate, waveform[middle - size : middle + size].reshape(2, size))
+
+
+def walk_recorded(baseline: str, candidate: str, uris: list[str]) -> StepsWalk | None:
+    """The steps of two recorded folders, where both hold more of the pipeline than scores."""
+    from workbench.runtimes.spec import parse_spec
+    from workbench.steps import open_steps, walk_steps
+
+    specs = [parse_spec(side) for side in (baseline, candidate)]
+    if any(spec.engine != "recorded" for spec in specs):
+        return None
+    sides = [replace(open_steps(spec.path), name=str(spec)) for spec in specs]
+    common = [uri for uri in uris if all(uri in side.recordings for side in sides)]
+    shared = {step for uri in common for step in sides[0].names(uri).keys() & sides[1].names(uri).keys()}
+    return walk_steps(sides, uris=common) if shared - {"log_probs", "embedding_fbank"} else None
 
 
 def load_backend(

@@ -206,6 +206,7 @@ def sweep(
     """
     from workbench.clustering import PLDA
     from workbench.manifest import Stopwatch, run_manifest
+    from workbench.plots.tuning_page import write_summary
     from workbench.rttm import read_uem
     from workbench.scoring import describe_convention
     from workbench.sweeps.run import Common, Evaluator
@@ -299,7 +300,7 @@ def sweep(
             },
             stopwatch=stopwatch,
         )
-        best, report = write_folder(
+        best, report, summary = write_folder(
             out,
             result,
             space,
@@ -308,6 +309,8 @@ def sweep(
             config=config,
             convention=describe_convention(collar, skip_overlap, has_uem=regions is not None),
         )
+        if summary is not None:
+            write_summary(out, summary)
     report = {**report, "failed": failed}
     if not quiet:
         for line in warnings_about(best, report):

@@ -9,7 +9,14 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage, maxdists
 from scipy.spatial.distance import cdist
 
+from workbench.clustering.centroid_linkage import centroid_linkage
 from workbench.clustering.params import AHCParams, speaker_bounds
+
+MOST_IN_A_MATRIX = 4096
+"""Embeddings up to which centroid linkage uses scipy's matrix of distances, 8 N² bytes with its copy.
+
+Beyond, it computes distances when it needs them, so that memory does not grow with the square.
+"""
 
 _EUCLIDEAN_ONLY = ("centroid", "ward")  # these act on unit-length embeddings instead of cosine distances
 
@@ -44,6 +51,8 @@ class Dendrogram:
         num_embeddings = len(embeddings)
         if num_embeddings < 2:
             return cls(np.zeros((0, 4)), num_embeddings)
+        if method == "centroid" and num_embeddings > MOST_IN_A_MATRIX:
+            return cls(centroid_linkage(unit_length(embeddings)), num_embeddings)
         if method in _EUCLIDEAN_ONLY:
             return cls(linkage(unit_length(embeddings), method=method, metric="euclidean"), num_embeddings)
         return cls(linkage(embeddings, method=method, metric="cosine"), num_embeddings)
@@ -112,21 +121,50 @@ def agglomerate(embeddings: np.ndarray, dendrogram: Dendrogram, params: AHCParam
     labels : int64 array, shape (num_embeddings,)
         From 0, without gaps.
     """
-    num_embeddings = len(embeddings)
-    lower, upper = (int(max(1, min(num_embeddings, bound))) for bound in speaker_bounds(params))
-    if upper < 2:  # also with fewer than two embeddings
-        return np.zeros(num_embeddings, dtype=np.int64)
-    # a few embeddings cannot fill clusters of the usual size
-    min_size = min(int(params.min_cluster_size), max(1, round(0.1 * num_embeddings)))
+    return Agglomerations(embeddings, dendrogram).find(params)
 
-    labels = dendrogram.cut(params.ahc_threshold)
-    num_large = int((np.bincount(labels) >= min_size).sum())
-    target = lower if lower == upper else int(np.clip(num_large, lower, upper))
-    if num_large != target:
-        labels = dendrogram.cut_after(_nearest_merge(dendrogram, params.ahc_threshold, min_size, target))
-    if params.linkage in _EUCLIDEAN_ONLY:
-        embeddings = unit_length(embeddings)
-    return absorb_small(embeddings, labels, min_size)
+
+class Agglomerations:
+    """`agglomerate` for many parameters on one dendrogram: equal cuts are made once.
+
+    Parameters
+    ----------
+    embeddings : float array, shape (num_embeddings, dimension)
+        The leaves of `dendrogram`, not normalised.
+    """
+
+    def __init__(self, embeddings: np.ndarray, dendrogram: Dendrogram):
+        self._embeddings, self._dendrogram = embeddings, dendrogram
+        self._cuts: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._found: dict[tuple[tuple[str, int], int], np.ndarray] = {}
+
+    def find(self, params: AHCParams) -> np.ndarray:
+        """Labels of `agglomerate` for one set of parameters."""
+        dendrogram, num_embeddings = self._dendrogram, len(self._embeddings)
+        lower, upper = (int(max(1, min(num_embeddings, bound))) for bound in speaker_bounds(params))
+        if upper < 2:  # also with fewer than two embeddings
+            return np.zeros(num_embeddings, dtype=np.int64)
+        # a few embeddings cannot fill clusters of the usual size
+        min_size = min(int(params.min_cluster_size), max(1, round(0.1 * num_embeddings)))
+        cut = ("level", dendrogram.level(params.ahc_threshold))
+        if cut not in self._cuts:
+            labels = dendrogram.cut(params.ahc_threshold)
+            self._cuts[cut] = labels, np.bincount(labels)
+        num_large = int((self._cuts[cut][1] >= min_size).sum())
+        target = lower if lower == upper else int(np.clip(num_large, lower, upper))
+        if num_large != target:
+            cut = ("merge", _nearest_merge(dendrogram, params.ahc_threshold, min_size, target))
+            if cut not in self._cuts:
+                labels = dendrogram.cut_after(cut[1])
+                self._cuts[cut] = labels, np.bincount(labels)
+        labels, sizes = self._cuts[cut]
+        # of one cut, as many large clusters are the same ones
+        key = cut, int((sizes >= min_size).sum())
+        if key not in self._found:
+            normalised = params.linkage in _EUCLIDEAN_ONLY
+            embeddings = unit_length(self._embeddings) if normalised else self._embeddings
+            self._found[key] = absorb_small(embeddings, labels, min_size)
+        return self._found[key]
 
 
 def _nearest_merge(dendrogram: Dendrogram, threshold: float, min_size: int, target: int) -> int:
@@ -158,7 +196,10 @@ def absorb_small(embeddings: np.ndarray, labels: np.ndarray, min_size: int) -> n
         return np.zeros(len(labels), dtype=np.int64)
     if len(small) == 0:
         return labels
-    means = [np.mean(embeddings[labels == cluster], axis=0) for cluster in clusters]
+    by_cluster = np.split(np.argsort(members, kind="stable"), np.cumsum(counts)[:-1])
+    means = [
+        embeddings[each[0]] if len(each) == 1 else np.mean(embeddings[each], axis=0) for each in by_cluster
+    ]
     is_large = counts >= min_size
     distance = cdist(
         np.stack([mean for mean, keep in zip(means, is_large, strict=True) if keep]),

@@ -13,6 +13,7 @@ kept) the cell is computed again by `vbx` itself.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -22,10 +23,13 @@ from workbench.clustering.forward_backward import hmm_posteriors
 from workbench.clustering.threads import single_blas_thread
 from workbench.clustering.vbx import EPSILON, MIN_PRIOR, TINY, vbx
 
-_BLOCK = 2**22  # responsibilities that are updated together, at most
-_CLOSE_GAIN = 1e-8  # gains this near to epsilon are left to `vbx`; rounding is a hundred times smaller
+_COLUMNS_AT_ONCE = 2**22  # responsibilities of hidden Markov models that are updated together
+_NARROW = 8  # columns
+_CLOSE_GAIN = 1e-4  # gains that differ from epsilon by less than this part of it are left to `vbx`;
+_ROUNDING = 1e-9  # and by less than this: what rounding does to the bound is ten times smaller
 _CLOSE_PRIOR = 1e-9  # and priors this near to MIN_PRIOR
 _SAME_MASS = 1e-6  # embeddings: speakers with less are alike; products of two such numbers are neglected
+_SAME_LEVEL = 1e-4  # relative difference of masses at the floor; its square times the mass is neglected
 _SAME_PRIOR = 1e-9  # the same as a fraction of all embeddings, which must be small against TINY
 
 
@@ -81,6 +85,7 @@ class VBxStart:
     evidence: float = field(init=False)
     mass: np.ndarray = field(init=False)
     first_order: np.ndarray = field(init=False)
+    longest: float = field(init=False)
 
     def __post_init__(self) -> None:
         dtype = np.float64 if self.precision == "f64" else np.float32
@@ -88,6 +93,7 @@ class VBxStart:
             rho = self.features * np.sqrt(self.phi)  # (18)
             object.__setattr__(self, "mass", self.gamma.sum(axis=0))
             object.__setattr__(self, "first_order", self.gamma.T @ rho)  # (speaker, dimension)
+        object.__setattr__(self, "longest", float(np.sum(rho**2, axis=1).max(initial=0.0)))
         constant = np.sum(self.features**2) + self.features.size * np.log(2 * np.pi)
         object.__setattr__(self, "evidence", float(-0.5 * constant))  # (23), summed over embeddings
         object.__setattr__(self, "rho", np.ascontiguousarray(rho, dtype=dtype))
@@ -101,7 +107,7 @@ def vbx_many(
     max_iters: int | Sequence[int] | np.ndarray = 20,
     epsilon: float = EPSILON,
     loop_prob: float | Sequence[float] | np.ndarray | None = None,
-    block_size: int | None = None,
+    num_columns: int | None = None,
 ) -> Iterator[tuple[int, VBxCell]]:
     """Results of `vbx` for every pair (Fa[i], Fb[i]), each as soon as it is there.
 
@@ -112,8 +118,8 @@ def vbx_many(
     max_iters : updates at most, for all or one per cell
     epsilon : as of `vbx`
     loop_prob : as of `vbx`, for all or one per cell
-    block_size : cells of the hidden Markov model that are worked on together. The results do not
-        depend on it.
+    num_columns : numbers of the hidden Markov model that are worked on together, embeddings x speakers.
+        The results do not depend on it.
 
     Yields
     ------
@@ -122,27 +128,47 @@ def vbx_many(
     """
     Fa, Fb = np.asarray(Fa, dtype=np.float64), np.asarray(Fb, dtype=np.float64)
     iterations = np.broadcast_to(np.asarray(max_iters, dtype=np.int64), Fa.shape)
-    staying = None if loop_prob is None else np.broadcast_to(np.asarray(loop_prob, np.float64), Fa.shape)
-    if staying is None:
-        block_size = 1  # one cell keeps the processor busy, and its columns need no filling up
-    elif block_size is None:
-        # the recursion over time is a loop of small steps, which many cells share
-        block_size = max(1, _BLOCK // max(start.gamma.size, 1))
-    for first in range(0, len(Fa), block_size):
-        chosen = np.arange(first, min(first + block_size, len(Fa)))
-        stays = None if staying is None else staying[chosen]
-        block = _Block(start, chosen, Fa[chosen], Fb[chosen], iterations[chosen], epsilon, stays)
-        for index, cell in block.run():
-            if cell is None:
-                cell = plain_cell(
-                    start,
-                    Fa[index],
-                    Fb[index],
-                    max_iters=int(iterations[index]),
-                    epsilon=epsilon,
-                    loop_prob=None if staying is None else float(staying[index]),
+    stays = np.broadcast_to(np.asarray(np.nan if loop_prob is None else loop_prob, np.float64), Fa.shape)
+    waiting = deque(
+        _Cell(start, index, *values)
+        for index, values in enumerate(
+            zip(Fa.tolist(), Fb.tolist(), iterations.tolist(), stays.tolist(), strict=True)
+        )
+    )
+    # The recursion over time is a loop of small steps, which many cells share; a cell of the mixture
+    # keeps the processor busy alone. Places that cells leave are taken at once.
+    room = _COLUMNS_AT_ONCE if num_columns is None else num_columns
+    room = 0 if loop_prob is None else max(room // max(len(start.rho), 1), 1)
+    running: list[_Cell] = []
+    while waiting or running:
+        taken = sum(cell.width for cell in running)
+        while waiting and (not running or taken + waiting[0].width <= room):
+            taken += waiting[0].width
+            running.append(waiting.popleft())
+        with single_blas_thread():
+            found = _mixture(running[0]) if loop_prob is None else _markov(running)
+        going_on = []
+        for cell, gamma in zip(running, found, strict=True):
+            verdict = cell.verdict(epsilon)
+            if verdict == "goes on":
+                with single_blas_thread():
+                    cell.maximise(gamma)
+                going_on.append(cell)
+            elif verdict == "ended":
+                yield cell.index, cell.result(gamma, epsilon)
+            else:
+                yield (
+                    cell.index,
+                    plain_cell(
+                        start,
+                        cell.Fa,
+                        cell.Fb,
+                        max_iters=cell.max_iters,
+                        epsilon=epsilon,
+                        loop_prob=None if loop_prob is None else cell.loop_prob,
+                    ),
                 )
-            yield index, cell
+        running = going_on
 
 
 def plain_cell(
@@ -170,222 +196,162 @@ def plain_cell(
     return VBxCell(weights, speakers, found.pi, found.elbo, found.converged, recomputed=True)
 
 
-class _Block:
-    """Cells that are updated together; arrays have the axes (cell, speaker, ...).
+class _Cell:
+    """One pair (Fa, Fb) on its way.
 
-    `members` holds the speakers that a column stands for: usually one; in the last column of a cell
-    all that are switched off. A cell with fewer columns than the block has empty ones at its end.
+    A column of its arrays is a speaker; the last one may stand for all that are switched off, and
+    `copies` says for how many. There are two columns at least, for one row alone would be multiplied
+    by another routine, which rounds differently.
     """
 
-    def __init__(
-        self,
-        start: VBxStart,
-        index: np.ndarray,
-        Fa: np.ndarray,
-        Fb: np.ndarray,
-        max_iters: np.ndarray,
-        epsilon: float,
-        loop_prob: np.ndarray | None,
-    ):
-        self.start, self.epsilon, self.loop_prob = start, epsilon, loop_prob
-        self.index, self.Fa, self.Fb, self.max_iters = index, Fa, Fb, max_iters
-        num_cells, num_speakers = len(index), start.gamma.shape[1]
-        self.num_speakers = num_speakers
-        # one row alone would be multiplied by another routine, which rounds differently
-        width = max(num_speakers, 2)
-        self.mass = np.zeros((num_cells, width))
-        self.mass[:, :num_speakers] = start.mass
-        self.first_order = np.zeros((num_cells, width, start.rho.shape[1]))
-        self.first_order[:, :num_speakers] = start.first_order
-        self.pi = np.full((num_cells, width), 1.0 / max(num_speakers, 1))
-        self.copies = np.zeros((num_cells, width))
-        self.copies[:, :num_speakers] = 1.0
-        self.speaker = np.tile(np.arange(width), (num_cells, 1))
-        self.absorbed = [np.zeros(0, dtype=np.int64) for _ in index]
-        self.elbo: list[list[float]] = [[] for _ in index]
+    def __init__(self, start: VBxStart, index: int, Fa: float, Fb: float, max_iters: int, loop_prob: float):
+        self.start, self.index = start, index
+        self.Fa, self.Fb, self.max_iters, self.loop_prob = Fa, Fb, max_iters, loop_prob
+        num_speakers = start.gamma.shape[1]
+        missing = max(2 - num_speakers, 0)
+        self.mass = np.pad(start.mass, (0, missing))
+        self.first_order = np.pad(start.first_order, ((0, missing), (0, 0)))
+        self.copies = np.pad(np.ones(num_speakers), (0, missing))
+        self.pi = self.copies / max(num_speakers, 1)
+        self.speaker = np.arange(len(self.copies))
+        self.absorbed = np.zeros(0, dtype=np.int64)
+        self.elbo: list[float] = []
 
-    def run(self) -> Iterator[tuple[int, VBxCell | None]]:
-        """Every cell when its updates end; None where a decision was too close."""
-        for _ in range(int(self.max_iters.max(initial=0))):
-            with single_blas_thread():
-                gamma = self._expect()
-            ended, doubtful = self._ended()
-            doubtful |= (ended & self._doubtful_priors()) | self._revived()
-            for cell in np.flatnonzero(ended | doubtful).tolist():
-                yield int(self.index[cell]), None if doubtful[cell] else self._result(cell, gamma[cell])
-            going_on = ~(ended | doubtful)
-            if not going_on.any():
-                return
-            with single_blas_thread():
-                self._maximise(gamma, going_on)
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return len(self.copies)
 
-    def _expect(self) -> list[np.ndarray]:
-        """Responsibilities (speaker, embedding) of every cell, priors and the bound, given the statistics."""
-        phi, rho = self.start.phi, self.start.rho
-        num_cells, width, _ = self.first_order.shape
-        ratio = (self.Fa / self.Fb)[:, None, None]
-        inv_l = 1.0 / (1.0 + ratio * self.mass[:, :, None] * phi)  # (17)
+    def log_likelihoods(self, out: np.ndarray) -> float:
+        """Log-likelihood (23) of every embedding under every column, into `out` (column, embedding).
+
+        Without what is the same for all columns. Returns the regularisation of the bound (25).
+        """
+        phi, rho, ratio = self.start.phi, self.start.rho, self.Fa / self.Fb
+        inv_l = 1.0 / (1.0 + ratio * self.mass[:, None] * phi)  # (17)
         alpha = ratio * inv_l * self.first_order  # (16)
         squares = alpha**2
-        offset = -0.5 * self.Fa[:, None] * np.einsum("csd,d->cs", inv_l + squares, phi)
-        regular = (np.log(inv_l) - inv_l - squares + 1).sum(axis=2)
-        # one after the other, so that empty columns at the end change nothing
-        regular = 0.5 * self.Fb * np.cumsum(regular * self.copies, axis=1)[:, -1]
+        np.matmul((self.Fa * alpha).astype(rho.dtype, copy=False), rho.T, out=out)
+        offset = -0.5 * self.Fa * ((inv_l + squares) @ phi)
+        out += offset[:, None].astype(out.dtype, copy=False)
+        regular = (np.log(inv_l) - inv_l - squares + 1).sum(axis=1)
+        return 0.5 * self.Fb * float(regular @ self.copies)
 
-        gamma, likelihood = [np.empty(0)] * num_cells, np.zeros(num_cells)
-        together = np.zeros((num_cells, width))
-        for cells in self._alike():
-            used = [self._used[cell] for cell in cells]
-            joint = np.zeros((len(cells), max(used), len(rho)), dtype=rho.dtype)
-            for cell, out, count in zip(cells, joint, used, strict=True):
-                scaled = (self.Fa[cell] * alpha[cell, :count]).astype(rho.dtype, copy=False)
-                np.matmul(scaled, rho.T, out=out[:count])  # a larger product could round differently
-            near = np.ix_(cells, range(max(used)))
-            if self.loop_prob is not None:
-                joint += offset[near][:, :, None]
-                joint, self.pi[near], likelihood[cells] = hmm_posteriors(
-                    joint, self.pi[near], self.copies[near], self.loop_prob[cells]
-                )
-            else:
-                with np.errstate(divide="ignore"):
-                    prior = np.log(self.pi[near] + TINY) + np.log(self.copies[near])
-                likelihood[cells] = _softmax(joint, offset[near] + prior)
-            together[near] = joint.sum(axis=2, dtype=np.float64)
-            for cell, found, count in zip(cells, joint, used, strict=True):
-                gamma[cell] = found[:count]
-        if self.loop_prob is None:
-            self.pi = together / together.sum(axis=1, keepdims=True)
-        np.divide(together, self.copies, out=self.mass, where=self.copies > 0)
-        np.divide(self.pi, self.copies, out=self.pi, where=self.copies > 0)
-        bounds = likelihood + self.Fa * self.start.evidence + regular  # (25)
-        for trace, bound in zip(self.elbo, bounds.tolist(), strict=True):
-            trace.append(bound)
-        return gamma
+    def take(self, gamma: np.ndarray, pi: np.ndarray | None, likelihood: float, regular: float) -> None:
+        """The outcome of an iteration: responsibilities, priors (None: as `gamma` has it), the bound."""
+        mass = gamma.sum(axis=1, dtype=np.float64)
+        pi = mass / mass.sum() if pi is None else pi
+        there = np.maximum(self.copies, 1)
+        self.mass, self.pi = mass / there, pi / there
+        self.elbo.append(likelihood + self.Fa * self.start.evidence + regular)
 
-    def _alike(self) -> list[list[int]]:
-        """The cells, those with about as many columns together."""
-        classes: dict[int, list[int]] = {}
-        for cell, used in enumerate(self._used):
-            classes.setdefault((used - 1).bit_length(), []).append(cell)
-        return list(classes.values())
-
-    def _ended(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which cells end after this iteration, and for which that is too close to tell."""
-        done = len(self.elbo[0])
-        ended = self.max_iters <= done
-        doubtful = np.zeros(len(ended), dtype=bool)
-        if done > 1:
-            gain = np.array([trace[-1] - trace[-2] for trace in self.elbo])
-            ended |= gain < self.epsilon
-            doubtful = self._is_exact & (np.abs(gain - self.epsilon) < _CLOSE_GAIN)
-        return ended, doubtful
-
-    @property
-    def _is_exact(self) -> bool:
-        return self.start.precision == "f64"
-
-    def _doubtful_priors(self) -> np.ndarray:
-        """Cells in which it is too close to tell whether a speaker is kept."""
-        close = (np.abs(self.pi - MIN_PRIOR) < _CLOSE_PRIOR) & (self.copies > 0)
-        return np.asarray(close.any(axis=1)) & self._is_exact
-
-    def _revived(self) -> np.ndarray:
-        """Cells in which speakers that were switched off, and taken for alike, have gained mass."""
-        gained = (self.mass > 10 * self._off_limit) | (self.pi > 10 * _SAME_PRIOR)
-        return np.asarray((gained & (self.copies > 1)).any(axis=1))
-
-    @property
-    def _used(self) -> list[int]:
-        """Columns of every cell that are worked with: those at its beginning, and two at least."""
-        return np.maximum((self.copies > 0).sum(axis=1), 2).tolist()
+    def verdict(self, epsilon: float) -> str:
+        """Whether the cell "goes on", has "ended", or something is too "close" to tell."""
+        exact = self.start.precision == "f64"
+        gain = self.elbo[-1] - self.elbo[-2] if len(self.elbo) > 1 else np.inf
+        if exact and abs(gain - epsilon) < max(_CLOSE_GAIN * abs(epsilon), _ROUNDING):
+            return "close"
+        gained = (self.mass > 100 * self._off_limit) | (self.pi > 10 * _SAME_PRIOR)
+        if (gained & (self.copies > 1)).any():
+            return "close"  # those who were switched off, and taken for alike, are back
+        if gain >= epsilon and len(self.elbo) < self.max_iters:
+            return "goes on"
+        if exact and ((abs(self.pi - MIN_PRIOR) < _CLOSE_PRIOR) & (self.copies > 0)).any():
+            return "close"
+        return "ended"
 
     @property
     def _off_limit(self) -> float:
         """Mass below which a speaker is switched off."""
         return min(_SAME_MASS, _SAME_PRIOR * len(self.start.rho))
 
-    def _result(self, cell: int, gamma: np.ndarray) -> VBxCell:
-        single = self.copies[cell] == 1
-        columns = np.flatnonzero(single)
-        columns = columns[np.argsort(self.speaker[cell, columns])]
-        pi = np.zeros(self.num_speakers)
-        pi[self.speaker[cell, columns]] = self.pi[cell, columns]
-        if len(self.absorbed[cell]):
-            pi[self.absorbed[cell]] = self.pi[cell, np.argmax(self.copies[cell])]
-        elbo = np.array(self.elbo[cell])
-        shown = columns[self.pi[cell, columns] > MIN_PRIOR]
+    def maximise(self, gamma: np.ndarray) -> None:
+        """Statistics of the responsibilities (column, embedding)."""
+        off = (self.mass < self._off_limit) | self._at_the_floor()
+        off &= (self.pi <= _SAME_PRIOR) & (self.copies > 0)
+        if off.sum() > 1:
+            gamma = self._absorb(gamma, off)
+        first_order = (gamma @ self.start.rho).astype(np.float64, copy=False)
+        self.first_order = first_order / np.maximum(self.copies, 1)[:, None]
+
+    def _at_the_floor(self) -> np.ndarray:
+        """Speakers with a little more mass, whom the constant beside the prior keeps all at one level."""
+        floor = self.mass.min(where=self.copies > 0, initial=np.inf)
+        if not 0 < floor < 10 * self._off_limit:
+            return np.zeros(self.width, dtype=bool)
+        feedback = self.Fa**2 / self.Fb * floor * self.start.longest  # how much their mean can matter
+        return (self.mass - floor < _SAME_LEVEL * floor) & (feedback < _SAME_LEVEL)
+
+    def _absorb(self, gamma: np.ndarray, off: np.ndarray) -> np.ndarray:
+        """Let one column stand for all speakers that have been switched off."""
+        kept = np.flatnonzero(~off & (self.copies > 0))
+        copies = self.copies[off]
+        together = off.astype(gamma.dtype) @ gamma
+        self.absorbed = np.concatenate([self.absorbed, self.speaker[off][copies == 1]])
+        empty = max(1 - len(kept), 0)
+        for name, value in (
+            ("mass", np.average(self.mass[off], weights=copies)),
+            ("pi", np.average(self.pi[off], weights=copies)),
+            ("copies", copies.sum()),
+            ("speaker", -1),
+        ):
+            values = getattr(self, name)
+            setattr(self, name, np.concatenate([values[kept], [value], np.zeros(empty, values.dtype)]))
+        nothing = np.zeros((empty, gamma.shape[1]), dtype=gamma.dtype)
+        return np.concatenate([gamma[kept], together[None], nothing])
+
+    def result(self, gamma: np.ndarray, epsilon: float) -> VBxCell:
+        """What was found, after the last iteration."""
+        columns = np.flatnonzero(self.copies == 1)
+        pi = np.zeros(self.start.gamma.shape[1])
+        pi[self.speaker[columns]] = self.pi[columns]
+        if len(self.absorbed):
+            pi[self.absorbed] = self.pi[np.argmax(self.copies)]
+        shown = columns[self.pi[columns] > MIN_PRIOR]
+        elbo = np.array(self.elbo)
         return VBxCell(
             weights=gamma[shown],
-            speakers=self.speaker[cell, shown],
+            speakers=self.speaker[shown],
             pi=pi,
             elbo=elbo,
-            converged=len(elbo) > 1 and bool(elbo[-1] - elbo[-2] < self.epsilon),
+            converged=len(elbo) > 1 and bool(elbo[-1] - elbo[-2] < epsilon),
         )
 
-    def _maximise(self, gamma: list[np.ndarray], going_on: np.ndarray) -> None:
-        """Statistics of the responsibilities of the cells that go on."""
-        kept = np.flatnonzero(going_on).tolist()
-        if len(kept) < len(gamma):
-            gamma = [gamma[cell] for cell in kept]
-            self.absorbed = [self.absorbed[cell] for cell in kept]
-            self.elbo = [self.elbo[cell] for cell in kept]
-            for name in ("index", "Fa", "Fb", "max_iters", "mass", "pi", "copies", "speaker"):
-                setattr(self, name, getattr(self, name)[kept])
-            if self.loop_prob is not None:
-                self.loop_prob = self.loop_prob[kept]
-        gamma = self._absorb(gamma)
-        self.first_order = np.zeros((*self.mass.shape, self.start.rho.shape[1]))
-        for each, out in zip(gamma, self.first_order, strict=True):
-            out[: len(each)] = each @ self.start.rho
-        many = self.copies[:, :, None] > 1
-        np.divide(self.first_order, self.copies[:, :, None], out=self.first_order, where=many)
 
-    def _absorb(self, gamma: list[np.ndarray]) -> list[np.ndarray]:
-        """Let one column stand for all speakers of a cell that have been switched off."""
-        off = (self.mass < self._off_limit) & (self.pi <= _SAME_PRIOR) & (self.copies > 0)
-        several = off.sum(axis=1) > 1
-        if not several.any():
-            return gamma
-        off &= several[:, None]
-        alone = (self.copies > 0) & ~off
-        width = max(2, int((alone.sum(axis=1) + several).max()))
-        old = {name: getattr(self, name) for name in ("mass", "pi", "copies", "speaker")}
-        for name, values in old.items():
-            setattr(self, name, np.zeros((len(off), width), dtype=values.dtype))
-        merged = []
-        for cell, each in enumerate(gamma):
-            kept, gone = np.flatnonzero(alone[cell]), np.flatnonzero(off[cell])
-            for name, values in old.items():
-                getattr(self, name)[cell, : len(kept)] = values[cell, kept]
-            if not len(gone):
-                merged.append(each)
-                continue
-            copies, last = old["copies"][cell, gone], len(kept)
-            for name in ("mass", "pi"):
-                getattr(self, name)[cell, last] = np.average(old[name][cell, gone], weights=copies)
-            self.copies[cell, last] = copies.sum()
-            columns = np.zeros((max(2, last + 1), each.shape[1]), dtype=each.dtype)
-            columns[:last] = each[kept]
-            columns[last] = off[cell, : len(each)].astype(each.dtype) @ each
-            merged.append(columns)
-            singles = old["speaker"][cell, gone[copies == 1]]
-            self.absorbed[cell] = np.concatenate([self.absorbed[cell], singles])
-        return merged
-
-
-def _softmax(joint: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Put the softmax over speakers of `joint` + `offset` into `joint`; log of its denominators, summed.
-
-    Parameters
-    ----------
-    joint : float array, shape (num_cells, num_speakers, num_embeddings)
-    offset : float64 array, shape (num_cells, num_speakers)
-        Minus infinity for columns that do not exist.
-    """
-    joint += offset[:, :, None].astype(joint.dtype, copy=False)
-    top = joint.max(axis=1)
-    joint -= top[:, None]
+def _mixture(cell: _Cell) -> list[np.ndarray]:
+    """One iteration where embeddings are independent: responsibilities (column, embedding)."""
+    joint = np.empty((cell.width, len(cell.start.rho)), dtype=cell.start.rho.dtype)
+    regular = cell.log_likelihoods(joint)
+    with np.errstate(divide="ignore"):
+        prior = np.log(cell.pi + TINY) + np.log(cell.copies)
+    joint += prior[:, None].astype(joint.dtype, copy=False)
+    top = joint.max(axis=0)
+    joint -= top
     np.exp(joint, out=joint)
-    denominator = joint.sum(axis=1)
-    joint /= denominator[:, None]
-    return np.asarray((top + np.log(denominator)).sum(axis=1, dtype=np.float64))
+    denominator = joint.sum(axis=0)
+    joint /= denominator
+    likelihood = (top + np.log(denominator)).sum(dtype=np.float64)
+    cell.take(joint, None, float(likelihood), regular)
+    return [joint]
+
+
+def _markov(cells: list[_Cell]) -> list[np.ndarray]:
+    """One iteration of hidden Markov models: responsibilities (column, embedding) of every cell."""
+    found: dict[int, np.ndarray] = {}
+    for narrow in (True, False):  # few wide cells must not make all others wide
+        alike = [cell for cell in cells if (cell.width <= _NARROW) == narrow]
+        if not alike:
+            continue
+        width = max(cell.width for cell in alike)
+        joint = np.zeros((len(alike), width, len(cells[0].start.rho)), dtype=cells[0].start.rho.dtype)
+        pi, copies = np.zeros(joint.shape[:2]), np.zeros(joint.shape[:2])
+        regular = []
+        for number, cell in enumerate(alike):
+            regular.append(cell.log_likelihoods(joint[number, : cell.width]))
+            pi[number, : cell.width], copies[number, : cell.width] = cell.pi, cell.copies
+        stays = np.array([cell.loop_prob for cell in alike])
+        gamma, pi, likelihood = hmm_posteriors(joint, pi, copies, stays)
+        for number, cell in enumerate(alike):
+            found[cell.index] = gamma[number, : cell.width]
+            cell.take(found[cell.index], pi[number, : cell.width], float(likelihood[number]), regular[number])
+    return [found[cell.index] for cell in cells]

@@ -39,7 +39,9 @@ def centroid_linkage(points: np.ndarray) -> np.ndarray:
            [2. , 3. , 4.5, 3. ]])
     """
     if points.ndim != 2 or len(points) < 2:
-        raise ValueError(f"points must have shape (num_points, dimension) with at least 2, got {points.shape}")
+        raise ValueError(
+            f"points must have shape (num_points, dimension) with at least 2, got {points.shape}"
+        )
     if not np.isfinite(points).all():
         raise ValueError("points must be finite; leave out the embeddings that are NaN")
     clusters = _Clusters(points)

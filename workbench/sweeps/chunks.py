@@ -20,7 +20,7 @@ from pyannote.core import Annotation
 
 from workbench.aggregation import FrameAxis
 from workbench.clustering import PLDA, AHCParams, ClusteringParams, Dendrogram, TrainingSet, VBxParams
-from workbench.clustering.ahc import agglomerate
+from workbench.clustering.ahc import Agglomerations
 from workbench.clustering.batched_assignment import Assigner, rank_found
 from workbench.clustering.batched_vbx import VBxCell, VBxStart, plain_cell, vbx_many
 from workbench.clustering.filtering import is_active
@@ -256,6 +256,7 @@ class View:
         self._trainings: dict[Convention, TrainingSet] = {}
         self._activities: dict[FrameAxis, SlotActivity] = {}
         self._ahc: dict[tuple[Any, ...], Outcome] = {}
+        self._agglomerations: dict[tuple[str, str], Agglomerations] = {}
         self._kmeans: dict[tuple[Any, ...], np.ndarray] = {}
 
     def training(self, convention: Convention) -> TrainingSet:
@@ -287,7 +288,11 @@ class View:
     def run_ahc(self, params: AHCParams) -> Outcome:
         """Agglomerative clustering; equal partitions of the training embeddings are assigned once."""
         training = self.training(params.convention)
-        labels = agglomerate(training.embeddings, training.dendrogram(params.linkage), params)
+        cuts = self._agglomerations.get((params.convention, params.linkage))
+        if cuts is None:
+            cuts = Agglomerations(training.embeddings, training.dendrogram(params.linkage))
+            self._agglomerations[params.convention, params.linkage] = cuts
+        labels = cuts.find(params)
         key = (params.convention, hashlib.blake2b(labels.tobytes(), digest_size=16).digest())
         if key not in self._ahc:
             centroids = cluster_means(training.embeddings, labels)

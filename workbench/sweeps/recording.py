@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from pyannote.core import Annotation, Segment, Timeline
 
-from workbench.clustering import PLDA
+from workbench.clustering import PLDA, XVectorParams
+from workbench.clustering.run import TrainingSet
+from workbench.errors import InputError
 from workbench.scoring import DiarizationCounts
 from workbench.sweeps.chunks import ChunkSweep
 from workbench.sweeps.outcome import RESULT_COLUMNS, Scored
@@ -125,6 +127,13 @@ class RecordingSweep:
         self._engine.check([settings])
         outcome = self._engine.outcome(settings)
         return LiveCell(settings=settings, **self._engine.show(settings, outcome))
+
+    @property
+    def training(self) -> TrainingSet:
+        """The embeddings that clusters are made of, as the base settings choose them; of chunks only."""
+        if not isinstance(self._engine, ChunkSweep) or isinstance(self.base.clustering, XVectorParams):
+            raise InputError(f"{self.features.uri}: only features of chunks have a training set")
+        return self._engine.view(self.base.median_filter).training(self.base.clustering.convention)
 
     def _table(self, cells: pd.DataFrame, scored: list[Scored]) -> pd.DataFrame:
         columns: dict[str, Any] = {"uri": pd.array([self.features.uri] * len(cells), dtype="str")}

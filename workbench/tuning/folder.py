@@ -21,7 +21,7 @@ from workbench.sweeps.summary import COUNTS, summarize
 from workbench.tuning.outputs import write_best
 from workbench.tuning.search import OBJECTIVES, Search, SearchParams
 from workbench.tuning.space import Space
-from workbench.tuning.summary import TuningSummary, summarise_tuning, write_summary
+from workbench.tuning.summary import TuningSummary, summarise_tuning
 
 _SMALLEST = {"min_cluster_size": 1, "min_speakers": 1, "median_filter": 1} | dict.fromkeys(
     ("min_duration_on", "min_duration_off", "loop_prob", "init_smoothing", "ahc_threshold"), 0
@@ -152,8 +152,8 @@ def write_folder(
     *,
     config: str | os.PathLike[str] | None = None,
     convention: str = "",
-) -> tuple[Best, dict[str, Any]]:
-    """Write `results.parquet`, `summary.parquet`, `best.toml`, `best.yaml`, `sweep.json` and `summary.*`.
+) -> tuple[Best, dict[str, Any], TuningSummary | None]:
+    """Write `results.parquet`, `summary.parquet`, `best.toml`, `best.yaml` and `sweep.json`.
 
     Parameters
     ----------
@@ -165,6 +165,7 @@ def write_folder(
     -------
     best : the chosen cell
     report : the content of `sweep.json`
+    summary : what the best is worth; None where the references hold no speech
     """
     out = Path(out)
     best = find_best(search, space, params.objectives)
@@ -172,7 +173,6 @@ def write_folder(
     summary = _summarise(search, space, params, best, convention, manifest)
     if summary is not None:
         report["choice"] = _worth(summary)
-        write_summary(out, summary)
     for name, table in (
         ("results", search.evaluation.results),
         # how long a cell took is no property of the cell: it would differ from run to run
@@ -183,7 +183,7 @@ def write_folder(
     write_best(out, best.settings, config=config, remarks=remarks(search, best, report), names=space.names)
     with atomic_write(out / "sweep.json") as temporary:
         temporary.write_bytes(json_bytes(report))
-    return best, report
+    return best, report, summary
 
 
 def _summarise(

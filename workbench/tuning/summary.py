@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from workbench.files import atomic_write
 from workbench.scoring.significance import Interval
 from workbench.tuning.cells import CellTable, format_value
 from workbench.tuning.choice import Choice, choose
@@ -90,17 +87,6 @@ def summarise_tuning(
         stability=noisy,
         manifest={} if manifest is None else manifest,
     )
-
-
-def write_summary(out: str | os.PathLike[str], summary: TuningSummary) -> tuple[Path, Path]:
-    """Write `summary.md` and `summary.html` into the folder `out`."""
-    from workbench.tuning.page import summary_html
-
-    texts = {"summary.md": summary_markdown(summary), "summary.html": summary_html(summary)}
-    for name, text in texts.items():
-        with atomic_write(Path(out) / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return Path(out) / "summary.md", Path(out) / "summary.html"
 
 
 def summary_markdown(summary: TuningSummary) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from workbench.files import atomic_write
 from workbench.plots.tuning_svg import (
     BEST_MARK,
     DEFAULT_MARK,
@@ -28,6 +31,7 @@ from workbench.tuning.summary import (
     parameters_table,
     recordings_table,
     stability_table,
+    summary_markdown,
 )
 
 MOST_DRAWN = 100
@@ -45,6 +49,15 @@ table { border-collapse: collapse; font-size: 13px; } td, th { padding: 3px 10px
 .card { width: 510px; max-width: 100%; } .card p { font-size: 13px; margin: 4px 0; }
 small, .note { color: #7d8590; font-size: 13px; } li { font-size: 13px; overflow-wrap: anywhere; }
 """
+
+
+def write_summary(out: str | os.PathLike[str], summary: TuningSummary) -> tuple[Path, Path]:
+    """Write `summary.md` and `summary.html` into the folder `out`."""
+    texts = {"summary.md": summary_markdown(summary), "summary.html": summary_html(summary)}
+    for name, text in texts.items():
+        with atomic_write(Path(out) / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return Path(out) / "summary.md", Path(out) / "summary.html"
 
 
 def summary_html(summary: TuningSummary) -> str:

@@ -1,0 +1,242 @@
+"""Cells per second of a sweep: ours against the straightforward loop over the same features.
+
+    python benchmarks/sweep.py                       # some ten minutes on two cores
+    python benchmarks/sweep.py --quick               # ten minutes of audio, small grids, a minute
+    python benchmarks/sweep.py --jobs 2 --json sweep.json
+
+The loop does for every cell what a pipeline does: linkage, cut, VBx, assignment, reconstruction,
+binarizing, `pyannote.metrics`. It is timed on cells drawn at random, whose rates must be those of the
+sweep; it has one process, and VBx one BLAS thread on both sides. What is compared: a grid of 20 x 20 x 10
+values of (Fa, Fb, ahc_threshold) on one synthetic hour and, where the shared folder is there, on the
+x-vectors of ES2005a; 1,000 cells of AHC on 16 meetings; then growth with hours and grid size, and memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyannote.core import Annotation
+from pyannote.metrics.diarization import DiarizationErrorRate
+
+from workbench.clustering import PLDA, AHCParams, XVectorParams, run_clustering
+from workbench.reconstruction import reconstruct
+from workbench.rttm import read_rttm
+from workbench.sweeps import Grid, RecordingSweep, SweepSettings
+from workbench.synthetic import make_meeting, make_plda
+from workbench.types import Features, SegmentFeatures
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("WORKBENCH_SHARED", ROOT.parent / "shared"))
+BLOCK = 40  # cells that a process is given at once
+
+_engines: dict[str, RecordingSweep] = {}
+
+
+def plain_cell(
+    features: Features | SegmentFeatures, reference: Annotation, settings: SweepSettings, plda: PLDA
+) -> float:
+    """Diarization error rate of one cell, every stage from the start."""
+    result = run_clustering(features, settings.clustering, plda)
+    hypothesis = reconstruct(features, result.hard_clusters, **settings.reconstruction_options())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the extent of both sides is scored, as asked
+        return float(DiarizationErrorRate()(reference, hypothesis))
+
+
+def time_loop(
+    engine: RecordingSweep, reference: Annotation, plda: PLDA, grid: Grid, table: pd.DataFrame, num_cells: int
+) -> float:
+    """Seconds per cell of the loop over some random cells, whose rates must be those of the table."""
+    chosen = np.random.default_rng(0).choice(len(grid), size=min(num_cells, len(grid)), replace=False)
+    cells, seconds = grid.cells(), 0.0
+    for index in chosen:
+        cell = {str(name): value for name, value in cells.iloc[index].items()}
+        settings = engine.base.replace(**cell)
+        begin = perf_counter()
+        rate = plain_cell(engine.features, reference, settings, plda)
+        seconds += perf_counter() - begin
+        assert abs(rate - table["der"].iloc[index]) < 1e-9, (cell, rate, table["der"].iloc[index])
+    return seconds / len(chosen)
+
+
+def evaluate_block(key: str, cells: pd.DataFrame) -> pd.DataFrame:
+    """In a worker: rows of some cells of a recording that it was given when it started."""
+    return _engines[key].evaluate(cells)
+
+
+def run_grid(key: str, cells: pd.DataFrame, pool: Executor | None) -> tuple[pd.DataFrame, float]:
+    """Rows of all cells and the seconds they took; workers take blocks in the order of thresholds."""
+    begin = perf_counter()
+    if pool is None:
+        return _engines[key].evaluate(cells), perf_counter() - begin
+    last = cells.columns[-1]
+    order = np.argsort(cells[last].to_numpy(), kind="stable")
+    blocks = [order[first : first + BLOCK] for first in range(0, len(order), BLOCK)]
+    done = [pool.submit(evaluate_block, key, cells.iloc[block]) for block in blocks]
+    table = pd.concat([future.result() for future in done], ignore_index=True)
+    table.index = pd.Index(np.concatenate(blocks))
+    return table.sort_index(), perf_counter() - begin
+
+
+def with_pool(jobs: int, work: Callable[[Executor | None], Any]) -> Any:
+    """`work` with processes that have inherited the recordings; without any for one job."""
+    if jobs == 1:
+        return work(None)
+    import multiprocessing
+
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
+        return work(pool)
+
+
+def compare(
+    name: str, engine: RecordingSweep, reference: Annotation, plda: PLDA, grid: Grid, jobs: int, loops: int
+) -> dict[str, Any]:
+    """One grid, ours with one process and with `jobs`, against the loop."""
+    cells, result = grid.cells(), {"name": name, "cells": len(grid)}
+    for number in sorted({1, jobs}):
+        # a fresh engine: what cells share is part of what they cost
+        _engines[name] = RecordingSweep(engine.features, reference, base=grid.base, plda=plda)
+        table, seconds = with_pool(number, lambda pool: run_grid(name, cells, pool))
+        result[f"seconds_{number}"] = seconds
+    result["partitions"] = int(table["partition"].nunique())
+    result["loop_cells"] = min(loops, len(grid))
+    result["loop_seconds_per_cell"] = time_loop(engine, reference, plda, grid, table, loops)
+    for number in sorted({1, jobs}):
+        result[f"speedup_{number}"] = (
+            result["loop_seconds_per_cell"] * len(grid) / result[f"seconds_{number}"]
+        )
+    return result
+
+
+def es2005a() -> tuple[SegmentFeatures, Annotation, PLDA] | None:
+    """The real x-vectors, where the shared folder is there."""
+    folder = SHARED / "golden" / "es2005a"
+    if not folder.is_dir():
+        return None
+    with np.load(folder / "xvectors.npz") as archive:
+        segments = np.stack([archive["start"], archive["end"]], axis=1)
+        features = SegmentFeatures(uri="ES2005a", embeddings=archive["xvectors"], segments=segments)
+    return features, read_rttm(folder / "ES2005a.ref.rttm")["ES2005a"], PLDA.load(folder)
+
+
+def live(engine: RecordingSweep, num_cells: int) -> dict[str, float]:
+    """Milliseconds from a slider to the new hypothesis and its score, over random positions."""
+    rng, times = np.random.default_rng(1), []
+    for _ in range(num_cells + 3):
+        cell = {
+            "Fa": float(rng.uniform(0.03, 0.4)),
+            "Fb": float(rng.uniform(0.3, 12.0)),
+            "ahc_threshold": float(rng.uniform(0.55, 0.8)),
+        }
+        begin = perf_counter()
+        engine.live(cell)
+        times.append(1e3 * (perf_counter() - begin))
+    times = times[3:]
+    return {"median_ms": float(np.median(times)), "p95_ms": float(np.percentile(times, 95))}
+
+
+def memory_gigabytes() -> float:
+    """Largest resident size so far of this process and of a worker."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(each).ru_maxrss for each in who) / 2**20
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def describe(result: dict[str, Any], jobs: int) -> None:
+    many = f", {result[f'seconds_{jobs}']:.1f} s with {jobs} processes" if jobs > 1 else ""
+    times = " and ".join(f"{result[f'speedup_{number}']:.0f}" for number in sorted({1, jobs}))
+    say(
+        f"{result['name']}: {result['cells']} cells ({result['partitions']} different outputs) in "
+        f"{result['seconds_1']:.1f} s{many}; the loop {result['loop_seconds_per_cell']:.2f} s per cell "
+        f"(mean of {result['loop_cells']}): {times} times as fast"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small: to see that it runs")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--loop-cells", type=int, default=None, help="cells that the loop is timed on")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    quick, jobs = args.quick, args.jobs
+    loops = args.loop_cells or (3 if quick else 20)
+    seconds, sizes = (600.0, (4, 4, 3)) if quick else (3600.0, (20, 20, 10))
+    rng = np.random.default_rng(0)
+    plda = make_plda(rng)
+    results: dict[str, Any] = {}
+
+    features, reference = make_meeting(rng, plda, seconds=seconds)
+    specs = [f"Fa=0.02:0.4:{sizes[0]}", f"Fb=0.2:15:{sizes[1]}", f"ahc_threshold=0.5:0.8:{sizes[2]}"]
+    grid = Grid.parse(specs)
+    engine = RecordingSweep(features, reference, plda=plda)
+    say(f"{seconds / 3600:.2g} h: {features.segmentations.shape[0]} chunks x 4 speakers, {', '.join(specs)}")
+    results["hour"] = compare("synthetic hour", engine, reference, plda, grid, jobs, loops)
+    describe(results["hour"], jobs)
+    results["live"] = live(engine, 20 if quick else 200)
+    say(f"live: median {results['live']['median_ms']:.0f} ms, p95 {results['live']['p95_ms']:.0f} ms")
+
+    real = es2005a()
+    if real is not None:
+        xvectors, truth, model = real
+        base = SweepSettings(clustering=XVectorParams())
+        specs = [f"Fa=0.05:0.5:{sizes[0]}", f"Fb=2:64:{sizes[1]}", f"threshold=-0.2:0.1:{sizes[2]}"]
+        engine = RecordingSweep(xvectors, truth, base=base, plda=model)
+        results["es2005a"] = compare("ES2005a", engine, truth, model, Grid.parse(specs, base), jobs, loops)
+        describe(results["es2005a"], jobs)
+
+    base = SweepSettings(clustering=AHCParams())
+    points, largest = ((10, 5), 37) if quick else ((50, 20), 39)
+    cells = Grid.parse(
+        [f"ahc_threshold=0.3:1.1:{points[0]}", f"min_cluster_size=1:{largest}:{points[1]}"], base
+    )
+    for number in range(2 if quick else 16):
+        meeting, truth = make_meeting(rng, plda, seconds=seconds / 2, uri=f"meeting{number}")
+        _engines[f"meeting{number}"] = RecordingSweep(meeting, truth, base=base, plda=plda)
+    names = [name for name in _engines if name.startswith("meeting")]
+
+    def over_meetings(pool: Executor | None) -> float:
+        begin = perf_counter()
+        if pool is None:
+            for name in names:
+                evaluate_block(name, cells.cells())
+        else:
+            for future in [pool.submit(evaluate_block, name, cells.cells()) for name in names]:
+                future.result()
+        return perf_counter() - begin
+
+    results["ahc_seconds"] = with_pool(jobs, over_meetings)
+    where = f"{len(names)} meetings of {seconds / 7200:.2g} h"
+    say(f"AHC: {len(cells)} cells on {where} in {results['ahc_seconds']:.1f} s")
+
+    results["growth"] = []
+    for hours in (0.1, 0.2) if quick else (0.5, 1, 2, 4):
+        meeting, truth = make_meeting(rng, plda, seconds=3600 * hours)
+        for specs in (["Fa=0.05:0.4:5", "Fb=0.5:10:4"], ["Fa=0.05:0.4:10", "Fb=0.5:10:8"]):
+            grid = Grid.parse([*specs, "ahc_threshold=0.6"])
+            begin = perf_counter()
+            RecordingSweep(meeting, truth, plda=plda).evaluate(grid.cells())
+            results["growth"].append({"hours": hours, "cells": len(grid), "seconds": perf_counter() - begin})
+            say(f"growth: {hours:g} h, {len(grid)} cells: {results['growth'][-1]['seconds']:.1f} s")
+    results["memory_gigabytes"] = memory_gigabytes()
+    say(f"memory: {results['memory_gigabytes']:.1f} GB at most")
+    if args.json is not None:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
