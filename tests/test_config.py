@@ -69,7 +69,7 @@ def test_a_hub_configuration_is_read_value_by_value(config):
         ("apply_median_filtering = false", "apply_median_filtering = 0", "must be true or false"),
         ("[inference.args]", "[inference]\nargs = 3\n[other]", r"\[inference\.args\] must be a table"),
         ("[clustering.args]", "[clusterin.args]", r"no table \[clustering\.args\]"),
-        ("[model]", "[model", r"config\.toml: is not TOML: .*line 2"),
+        ("[model]", "[model", r"config\.toml: is not valid TOML: .*line 2"),
     ],
 )
 def test_a_wrong_configuration_is_explained(config, line, wrong, message):

@@ -53,7 +53,7 @@ def find_recordings(paths: Iterable[str | Path], session_id: SessionId = "stem")
         paths = [paths]
     expect(paths, Iterable, "paths must be paths of recordings, folders or wav.scp lists")
     recordings: dict[str, Path] = {}
-    for argument in map(Path, paths):
+    for argument in (expect_path(path, "a recording, folder or wav.scp list") for path in paths):
         for uri, path in _recordings_of(argument, session_id):
             known = recordings.setdefault(uri, path)
             if known != path and known.resolve() != path.resolve():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from workbench.clustering import (
 from workbench.clustering.params import speaker_bounds, unknown_name
 from workbench.errors import InputError, expect_path
 from workbench.reconstruction import RECONSTRUCTION_PRESETS
+from workbench.tomlfiles import read_toml
 
 METHODS: Mapping[str, type[AHCParams] | type[VBxParams]] = {"ahc": AHCParams, "vbx": VBxParams}
 """Clusterings by the names that `--clustering` takes."""
@@ -81,14 +81,7 @@ def read_config(path: str | os.PathLike[str]) -> PipelineParams:
     an error that names the nearest known one.
     """
     path = expect_path(path, "a TOML file")
-    try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError.at(
-            path, f"cannot be read ({error.strerror or error}); expected a TOML file"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError.at(path, f"is not TOML: {error}") from None
+    config = read_toml(path)
     inference = config.get("inference", {})
     args = inference.get("args", {}) if isinstance(inference, Mapping) else None
     if not isinstance(args, Mapping):

@@ -8,11 +8,17 @@ is `workbench.models.kaldi_fbank`, which takes its settings and matrices from he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+
+from workbench.errors import InputError
+
+_MOST_MELS = 1024
+_MOST_LENGTH = 16384  # samples of a frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,28 @@ class KaldiFbankDims:
 
 
 DEFAULT_DIMS = KaldiFbankDims()
+
+
+def check_fbank(dims: KaldiFbankDims, path: Path) -> None:
+    """An `InputError` for settings of which no filterbank can be made."""
+    values = asdict(dims)
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+            raise InputError.at(path, f"fbank {name} must be a number of at least 0, found {value!r}")
+    if not isinstance(dims.num_mel_bins, int) or not 1 <= dims.num_mel_bins <= _MOST_MELS:
+        raise InputError.at(
+            path,
+            f"fbank num_mel_bins must be a whole number from 1 to {_MOST_MELS}, found {dims.num_mel_bins}",
+        )
+    if dims.shift_samples < 1 or not 2 <= dims.length_samples <= _MOST_LENGTH:
+        raise InputError.at(
+            path,
+            f"fbank frames of {dims.frame_length:g} ms every {dims.frame_shift:g} ms at "
+            f"{dims.sample_rate:g} Hz must have 2 to {_MOST_LENGTH} samples and start at least one sample "
+            "apart",
+        )
+    if dims.low_hz >= dims.sample_rate / 2 or dims.log_floor <= 0:
+        raise InputError.at(path, "fbank low_hz must lie below half the sample rate, and log_floor above 0")
 
 
 def kaldi_fbank(waveform: np.ndarray, dims: KaldiFbankDims = DEFAULT_DIMS) -> np.ndarray:

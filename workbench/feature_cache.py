@@ -149,7 +149,7 @@ def _model_digest(file: Path) -> str:
         return digest_of(file)
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         return digest_of(file)  # whoever loads it says what is wrong
     content.pop("clustering", None)
     return digest_values(json.loads(json.dumps(content, default=str)))

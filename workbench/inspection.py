@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import InputError
 from workbench.files import file_digest
 from workbench.graph_card import GraphCard, read_graph_card
 from workbench.runtimes import load_runtime, parse_spec
+from workbench.tomlfiles import read_toml
 from workbench.types import Geometry, Kind
 
 _TRAINING_TABLES = ("optimizer", "trainer", "finetune", "train_dataset", "meta")
@@ -222,10 +221,7 @@ def read_training(config: Path) -> dict[str, Any]:
     """What the TOML of a training says about it, by dotted names; empty for other files and hubs."""
     if config.suffix != ".toml":
         return {}
-    try:
-        content = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError.at(config, f"cannot be read ({error})") from None
+    content = read_toml(config)
     chosen = {
         name: table
         for name, table in content.items()

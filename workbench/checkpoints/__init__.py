@@ -28,6 +28,7 @@ from workbench.checkpoints.weights import (
     WEIGHTS,
     as_state_dict,
     average,
+    build_fitting,
     find_weights,
     load_strictly,
     read_checkpoint,
@@ -113,12 +114,16 @@ def is_hub(path: Path) -> bool:
 def _load_segmentation(config_path: Path, files: list[Path]) -> LoadedModel:
     """A segmentation network; every file is loaded strictly before any are averaged."""
     config = read_config(config_path, files[0])
-    network = config.build()
+    network: nn.Module | None = None
     states = []
     for file in files:
-        state = config.complete(read_state_dict(file), network, file)
+        state = config.complete(read_state_dict(file), file)
+        if network is None:
+            network = build_fitting(config.build, state, file, config_path)
         load_strictly(network, state, file, config_path)
         states.append({key: value.clone() for key, value in network.state_dict().items()})
+    if network is None:
+        raise ValueError("a model has at least one weight file")
     network.load_state_dict(average(states))
     return LoadedModel(
         kind="segmentation",

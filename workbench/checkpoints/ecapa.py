@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.checkpoints.weights import StateDict, load_strictly
+from workbench.checkpoints.weights import StateDict, build_fitting, load_strictly
 from workbench.errors import InputError
 from workbench.fbank import KaldiFbankDims
 from workbench.models.ecapa_tdnn import ECAPADims
@@ -57,8 +57,10 @@ def load_ecapa(state: StateDict, weights: Path, config: object) -> ECAPAEncoder:
     dims = ecapa_dims(state, weights)
     if dims.channels % 8:
         raise InputError.at(weights, f"has {dims.channels} channels; an ECAPA-TDNN has a multiple of 8")
-    network = ECAPAEncoder(dims, KaldiFbankDims(num_mel_bins=dims.num_mels))
     prefixed = {PREFIX + key: value for key, value in state.items()}
+    network = build_fitting(
+        lambda: ECAPAEncoder(dims, KaldiFbankDims(num_mel_bins=dims.num_mels)), prefixed, weights, config
+    )
     load_strictly(network, prefixed, weights, config)
     return network.eval()
 

@@ -17,9 +17,9 @@ from workbench.checkpoints.ecapa import (
     load_ecapa,
     named_arguments,
 )
-from workbench.checkpoints.weights import StateDict, load_strictly, read_state_dict
+from workbench.checkpoints.weights import StateDict, build_fitting, load_strictly, read_state_dict
 from workbench.errors import InputError, nearest
-from workbench.fbank import KaldiFbankDims
+from workbench.fbank import KaldiFbankDims, check_fbank
 from workbench.models.resnet import ResNetDims
 from workbench.models.speaker_encoder import ResNetEncoder, SpeakerEncoder
 
@@ -57,7 +57,7 @@ def load_prefix_form(content: Any, state: StateDict, path: Path) -> SpeakerEncod
             f"hyper_parameters.num_mel_bins is {front_end.num_mel_bins}, but the weights are for "
             f"{dims.num_mels}",
         )
-    network = ResNetEncoder(dims, front_end)
+    network = build_fitting(lambda: ResNetEncoder(dims, front_end), state, path, "its own tensor shapes")
     load_strictly(network, state, path, "its own tensor shapes")
     return network.eval()
 
@@ -101,8 +101,9 @@ def load_wespeaker(folder: Path, weights: Path) -> SpeakerEncoder:
 
 
 def _load_resnet(state: StateDict, weights: Path, dims: ResNetDims, config: Path) -> SpeakerEncoder:
-    network = ResNetEncoder(dims, KaldiFbankDims(num_mel_bins=dims.num_mels))
-    load_strictly(network, _prefixed(state), weights, config)
+    front_end, prefixed = KaldiFbankDims(num_mel_bins=dims.num_mels), _prefixed(state)
+    network = build_fitting(lambda: ResNetEncoder(dims, front_end), prefixed, weights, config)
+    load_strictly(network, prefixed, weights, config)
     return network.eval()
 
 
@@ -123,7 +124,7 @@ def dims_of_state(state: StateDict, path: Path, epsilon: float = 0.0) -> ResNetD
             stage = int(found[1]) - 1
             blocks[stage] = max(blocks[stage], int(found[2]) + 1)
     first, last = state.get(f"{PREFIX}conv1.weight"), state.get(f"{PREFIX}seg_1.weight")
-    if first is None or last is None or first.ndim != 4 or last.ndim != 2 or 0 in blocks:
+    if first is None or last is None or first.ndim != 4 or last.ndim != 2 or 0 in (*blocks, len(first)):
         needed = [
             f"{PREFIX}conv1.weight",
             *(f"{PREFIX}layer{stage}.0.conv1.weight" for stage in range(1, 5)),
@@ -173,7 +174,9 @@ def _front_end(parameters: dict[str, Any], path: Path) -> KaldiFbankDims:
     for key, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             raise InputError.at(path, f"hyper_parameters.{key} must be a number above 0, found {value!r}")
-    return KaldiFbankDims(**given)
+    dims = KaldiFbankDims(**given)
+    check_fbank(dims, path)
+    return dims
 
 
 def _section(config: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
@@ -189,7 +192,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError.at(path, f"cannot be read ({error.strerror or error})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:  # the parser calls itself for every bracket
+        raise InputError.at(path, "is not valid YAML: values are nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError.at(path, f"is not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise InputError.at(path, "must hold keys such as model and model_args")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from workbench.errors import InputError, nearest
 
 __all__ = ["SUMMARY", "WEIGHTS", "EpochScore", "ExperimentDir", "Metric", "Rule"]
 
+_MOST_EPOCHS = 10**9
 SUMMARY = "val_metric_summary.lst"
 
 Rule = Literal["best", "prev", "center"]
@@ -109,7 +111,7 @@ class ExperimentDir:
         """
         scores = self.scores()
         values = [score.loss if metric == "Loss" else score.der for score in scores]
-        order = sorted(range(len(values)), key=values.__getitem__)  # stable, as DiariZen's
+        order = sorted(range(len(values)), key=lambda line: lowest_first(values[line]))  # stable
         if rule == "best":
             chosen = order[:number]
         else:
@@ -143,10 +145,19 @@ class ExperimentDir:
         return scores
 
 
+def lowest_first(metric: float) -> tuple[bool, float]:
+    """What epochs are sorted by: a metric that is no number, of a training that diverged, comes last."""
+    return isnan(metric), metric
+
+
 def _parse_scores(path: Path, strict: bool) -> list[EpochScore]:
     """The `Validation Loss/DER on epoch 3: 0.655 / 0.302` lines; a log has others around and before."""
     scores = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError.at(path, f"cannot be read ({error.strerror or error})") from None
+    for number, line in enumerate(text.splitlines(), start=1):
         if "Validation Loss/DER" not in line:
             if strict and line.strip():
                 raise InputError.at(
@@ -157,7 +168,10 @@ def _parse_scores(path: Path, strict: bool) -> list[EpochScore]:
             continue
         fields = line.rpartition("]:")[2].split()
         try:
-            scores.append(EpochScore(int(fields[4].rstrip(":")), float(fields[-3]), float(fields[-1])))
+            epoch = int(fields[4].rstrip(":"))
+            if not 0 <= epoch < _MOST_EPOCHS:
+                raise ValueError("no epoch has this number")
+            scores.append(EpochScore(epoch, float(fields[-3]), float(fields[-1])))
         except (IndexError, ValueError):
             raise InputError.at(
                 path, f"expected 'Validation Loss/DER on epoch N: LOSS / DER', found {line.strip()!r}", number

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.checkpoints.pickles import StandIn
-from workbench.checkpoints.weights import StateDict, load_strictly
+from workbench.checkpoints.weights import StateDict, build_fitting, load_strictly
 from workbench.errors import InputError
 from workbench.models.pyannet import PyanNet, PyanNetDims
 
@@ -39,8 +39,10 @@ def is_pyannet(state: StateDict) -> bool:
 
 def load_pyannet(content: Any, state: StateDict, path: Path) -> PyanNet:
     """The network in a checkpoint; its `dims.chunk_size` is the chunk it was trained on."""
-    about = content.get("pyannote.audio", {}) if isinstance(content, dict) else {}
-    parameters = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    about, parameters = (
+        (content.get(name) or {}) if isinstance(content, dict) else {}
+        for name in ("pyannote.audio", "hyper_parameters")
+    )
     if not isinstance(about, Mapping) or not isinstance(parameters, Mapping):
         raise InputError.at(path, "pyannote.audio and hyper_parameters must hold keys and values")
     architecture = about.get("architecture") or {}
@@ -53,7 +55,7 @@ def load_pyannet(content: Any, state: StateDict, path: Path) -> PyanNet:
     classes = _rows(state, "classifier.weight", path)
     task = _task(about.get("specifications"), classes, path)
     dims = _dims(state, parameters, task, path)
-    network = PyanNet(dims)
+    network = build_fitting(lambda: PyanNet(dims), state, path, "its own tensor shapes")
     load_strictly(network, state, path, "its own tensor shapes")
     return network.eval()
 
@@ -137,7 +139,7 @@ def _dims(state: StateDict, parameters: Mapping[str, Any], task: Task, path: Pat
         chunk_size=task.duration,
         sincnet_stride=int(stride or 10),
         lstm_hidden_size=recurrent.shape[1],
-        lstm_num_layers=max(lstm) + 1,
+        lstm_num_layers=len(lstm),
         lstm_bidirectional="lstm.weight_hh_l0_reverse" in state,
         linear_hidden_size=_rows(state, "linear.0.weight", path) if linear else 1,
         linear_num_layers=len(linear),

@@ -5,7 +5,6 @@ Nothing is imported from what `model.path` says: it is looked up among the archi
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,14 +15,22 @@ from torch import nn
 from workbench.checkpoints.wavlm import find_wavlm, refuse_unpruned_student
 from workbench.checkpoints.weights import StateDict, read_state_dict
 from workbench.errors import InputError, nearest
-from workbench.models.fbank_conformer import FBankConformer, FBankConformerDims
+from workbench.models.fbank_conformer import Deltas, FBankConformer, FBankConformerDims
 from workbench.models.pyannet import PyanNet, PyanNetDims
 from workbench.models.segmentation_dims import SegmentationDims
 from workbench.models.wavlm import WavLMDims
 from workbench.models.wavlm_conformer import WavLMConformer, WavLMConformerDims
 from workbench.powerset import powerset_classes
+from workbench.tomlfiles import read_toml
 from workbench.types import Geometry
 
+_MOST = {  # far above any model, far below what takes all memory before the weights tell it is wrong
+    "num_layer": 256,
+    "max_speakers_per_chunk": 64,
+    "max_speakers_per_frame": 64,
+    "n_fft": 4096,
+}
+_MOST_OTHERS = 10**6
 _DEFAULT_STEP = 0.1  # between two chunks, as a fraction of their length (DiariZen's default)
 _UNUSED = frozenset({"num_channels"})  # accepted by every architecture, without effect on the network
 _UNUSED_KERNEL = "make_feats.compute_deltas.kernel"
@@ -76,17 +83,17 @@ class SegmentationConfig:
         """The network, with random weights."""
         return ARCHITECTURES[self.architecture].network(self.dims)
 
-    def complete(self, state: StateDict, network: nn.Module, path: Path) -> StateDict:
+    def complete(self, state: StateDict, path: Path) -> StateDict:
         """`state`, read from `path`, as current versions of DiariZen's libraries would have written it.
 
         Added is the buffer that some SpeechBrain versions stored and others did not; weight norms get
         their newer names.
         """
         refuse_unpruned_student(state, path)
-        own = network.state_dict()
         state = {_modern_name(key): value for key, value in state.items()}
-        if _UNUSED_KERNEL in own and _UNUSED_KERNEL not in state:
-            return {_UNUSED_KERNEL: own[_UNUSED_KERNEL], **state}
+        if isinstance(self.dims, FBankConformerDims) and _UNUSED_KERNEL not in state:
+            kernel = Deltas(self.dims.n_mels).get_buffer("kernel")
+            return {_UNUSED_KERNEL: kernel, **state}
         return state
 
     def geometry(self, network: nn.Module) -> Geometry:
@@ -124,7 +131,7 @@ def read_config(path: Path, weights: Path | None = None) -> SegmentationConfig:
 
     `weights` tell the sizes of a WavLM whose own file is gone.
     """
-    content = _read_toml(path)
+    content = read_toml(path)
     model = _table(content, "model", path, required=True)
     name = model.get("path")
     if not isinstance(name, str):
@@ -142,15 +149,6 @@ def read_config(path: Path, weights: Path | None = None) -> SegmentationConfig:
 
 def _offer() -> str:
     return f"known are {', '.join(ARCHITECTURES)}"
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError.at(path, f"cannot be read ({error.strerror or error})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError.at(path, f"is not valid TOML: {error}") from None
 
 
 def _table(
@@ -223,14 +221,16 @@ def _checked(key: str, value: Any, kind: str, path: Path) -> Any:
             return value
         expected = "a text in quotes"
     elif kind == "int":
-        least = 0 if key == "selected_channel" else 1
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        least, most = 0 if key == "selected_channel" else 1, _MOST.get(key, _MOST_OTHERS)
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
-        expected = f"a whole number of at least {least}"
+        too_large = isinstance(value, int) and value > most
+        expected = f"a whole number of at {f'most {most}' if too_large else f'least {least}'}"
     else:
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e6:
+        highest = 1 if key == "dropout" else _MOST_OTHERS
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= highest:
             return value
-        expected = "a number that is not negative"
+        expected = f"a number that is not negative and at most {highest}"
     raise InputError.at(path, f"[model.args] {key} must be {expected}, found {value!r}")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -18,6 +18,7 @@ from workbench.checkpoints.pickles import HARMLESS, find_imports, harmless_class
 from workbench.errors import InputError
 
 StateDict = dict[str, Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 
 _SHOWN = 3  # keys of each kind named in an error
 _STATE_WRAPPERS = ("state_dict", "model")
@@ -123,11 +124,55 @@ def _describe(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
+def build_fitting(make: Callable[[], Network], state: StateDict, path: Path, config: object) -> Network:
+    """The network that `make` builds, whose keys and shapes are those of `state`.
+
+    It is built without memory first, so that absurd sizes in a config or a tensor end in an error,
+    not in all memory taken. `config` says in errors what the network was built from.
+    """
+    try:
+        with torch.device("meta"):
+            skeleton = make()
+        check_fit(skeleton, state, path, config)
+        return make()
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError.at(
+            path, f"the network that {config} describes cannot be built: {reason[0]}"
+        ) from error
+
+
 def load_strictly(network: nn.Module, state: StateDict, path: Path, config: object) -> None:
     """Copy a state dict into a network; every key must be there, nothing else, all of equal shape.
 
     `config` says in errors what the network was built from.
     """
+    check_fit(network, state, path, config)
+    odd = next((key for key, value in state.items() if not _is_plain(value)), None)
+    if odd is not None:
+        raise InputError.at(
+            path,
+            f"{odd} is stored as {_storage(state[odd])}; expected plain real numbers, as "
+            "model.state_dict() of a model that runs gives them",
+        )
+    network.load_state_dict(state)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether these are numbers in memory that can be copied as they are."""
+    stored = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
+    return stored and not tensor.is_complex()
+
+
+def _storage(tensor: Tensor) -> str:
+    where = "" if tensor.device.type == "cpu" else f" on the device {tensor.device}"
+    return f"{tensor.layout} {tensor.dtype}{where}".replace("torch.", "")
+
+
+def check_fit(network: nn.Module, state: StateDict, path: Path, config: object) -> None:
+    """An error that names the first keys that are missing, unexpected or of another shape."""
     own = network.state_dict()
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
@@ -145,7 +190,6 @@ def load_strictly(network: nn.Module, state: StateDict, path: Path, config: obje
         raise InputError.at(
             path, f"the weights do not fit the network that {config} describes; keys {'; '.join(differences)}"
         )
-    network.load_state_dict(state)
 
 
 def average(states: Sequence[StateDict]) -> StateDict:

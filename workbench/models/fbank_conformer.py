@@ -26,6 +26,14 @@ class FBankConformerDims(ConformerDims, SegmentationDims):
     win_length: int = 25  # ms
     hop_length: int = 10  # ms, between two frames
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hop_samples < 1 or not 1 <= self.win_samples <= self.n_fft:
+            raise ValueError(
+                f"hop_length ({self.hop_length} ms) and win_length ({self.win_length} ms) must be at least "
+                f"one sample at {self.sample_rate} Hz, and win_length at most n_fft = {self.n_fft} samples"
+            )
+
     @property
     def hop_samples(self) -> int:
         """Samples between two frames."""
@@ -88,7 +96,8 @@ class LogMelFilterbank(nn.Module):
 
 def mel_filters(dims: FBankConformerDims, num_bins: int) -> Tensor:
     """Triangles of shape (bin, mel), symmetric in Hz: both slopes use the *left* half width."""
-    top = 2595 * torch.log10(torch.tensor(1 + dims.sample_rate / 2 / 700, dtype=torch.float64))
+    highest = torch.tensor(1 + dims.sample_rate / 2 / 700, dtype=torch.float64, device="cpu")
+    top = 2595 * torch.log10(highest)  # a number, also where the network is built without memory
     mel = torch.linspace(0, float(top), dims.n_mels + 2, dtype=torch.float64)
     hertz = 700 * (10 ** (mel / 2595) - 1)
     centre, half_width = hertz[1:-1], (hertz[1:] - hertz[:-1])[:-1]

@@ -6,13 +6,13 @@ order of axes, and what the graph itself cannot say, such as the chunk length an
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
+from math import comb
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import InputError, nearest
-from workbench.fbank import KaldiFbankDims
+from workbench.fbank import KaldiFbankDims, check_fbank
 from workbench.powerset import powerset_classes
 from workbench.runtimes.geometry import geometry_from_json
 from workbench.runtimes.graph_metadata import (
@@ -23,6 +23,7 @@ from workbench.runtimes.graph_metadata import (
     Wiring,
     min_embedding_samples,
 )
+from workbench.tomlfiles import read_toml
 
 _COMMON = {"kind", "sample_rate", "input", "input_axes", "output", "output_axes", "max_batch"}
 _SEGMENTATION = _COMMON | {
@@ -38,6 +39,7 @@ _SEGMENTATION = _COMMON | {
     "min_num_samples",
 }
 _EMBEDDING = _COMMON | {"feats", "num_mel_bins", "mean_normalised", "weights", "min_frames"}
+_MOST_CLASSES = 4096  # of a powerset
 _VALUES = (*VALUES, "multilabel")
 _FEATS = ("kaldi-fbank", "waveform")
 _DEFAULT_MIN_FRAMES = 9  # a WeSpeaker ResNet divides time by eight, and one frame has no deviation
@@ -50,13 +52,7 @@ def description_of(model: Path) -> Path:
 
 def read_description(path: Path) -> GraphMetadata:
     """What the TOML beside a foreign model file says; every key and value is checked."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError.at(path, f"cannot be read ({error.strerror or error})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError.at(path, f"is not valid TOML: {error}") from None
-    reader = _Reader(content, path)
+    reader = _Reader(read_toml(path), path)
     kind = reader.word("kind", ("segmentation", "embedding"))
     reader.refuse_unknown(_SEGMENTATION if kind == "segmentation" else _EMBEDDING)
     return _segmentation(reader) if kind == "segmentation" else _embedding(reader)
@@ -71,6 +67,10 @@ def _segmentation(reader: _Reader) -> GraphMetadata:
         speakers, largest = reader.count("num_speakers"), reader.count("max_set_size", 2)
         if largest > speakers or speakers > 32:
             raise reader.error(f"max_set_size {largest} of num_speakers {speakers} makes no powerset")
+        if sum(comb(speakers, size) for size in range(largest + 1)) > _MOST_CLASSES:
+            raise reader.error(
+                f"max_set_size {largest} of num_speakers {speakers} makes more than {_MOST_CLASSES} classes"
+            )
         classes = [list(members) for members in powerset_classes(speakers, largest)]
     step = reader.number("frame_step")
     geometry = {
@@ -96,6 +96,7 @@ def _embedding(reader: _Reader) -> GraphMetadata:
     dims = KaldiFbankDims(
         sample_rate=reader.count("sample_rate", 16000), num_mel_bins=reader.count("num_mel_bins", 80)
     )
+    check_fbank(dims, reader.path)
     min_frames = reader.count("min_frames", _DEFAULT_MIN_FRAMES)
     weighted = "weights" in reader.content
     return GraphMetadata(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import InputError
-from workbench.fbank import KaldiFbankDims
+from workbench.fbank import KaldiFbankDims, check_fbank
 from workbench.runtimes.geometry import geometry_from_json
 from workbench.types import Geometry, Kind
 
@@ -74,6 +74,8 @@ def read_metadata(fields: Mapping[str, str], path: Path) -> GraphMetadata:
             path, f"metadata output must be one of {', '.join(OUTPUTS[known_kind])}, found {output!r}"
         )
     stages = _json(fields, "stages", {}, path)
+    if not all(isinstance(tensor, str) for tensor in stages.values()):
+        raise InputError.at(path, "metadata stages must name a tensor of the graph for every stage")
     if known_kind == "embedding":
         return _embedding_metadata(fields, output, stages, path)
     content = _json(fields, "geometry", {}, path)
@@ -82,7 +84,7 @@ def read_metadata(fields: Mapping[str, str], path: Path) -> GraphMetadata:
     return GraphMetadata(
         kind=known_kind,
         output=output,
-        min_num_samples=_json(fields, "min_num_samples", 1, path),
+        min_num_samples=_count(fields, "min_num_samples", path),
         stages=stages,
         geometry=geometry_from_json(content, path),
         attention_heads=_attention_heads(fields),
@@ -105,7 +107,7 @@ def _embedding_metadata(
     if masks not in MASKS:
         raise InputError.at(path, f"metadata masks must be one of {', '.join(MASKS)}, found {masks!r}")
     inside = _json(fields, "fbank_inside", False, path)
-    min_frames = _json(fields, "min_frames", 1, path)
+    min_frames = _count(fields, "min_frames", path)
     return GraphMetadata(
         kind="embedding",
         output=output,
@@ -130,9 +132,19 @@ def min_embedding_samples(dims: KaldiFbankDims, min_frames: int) -> int:
 def fbank_dims(fields: Mapping[str, Any], path: Path) -> KaldiFbankDims:
     """Settings of the filterbank, from the metadata."""
     try:
-        return KaldiFbankDims(**fields)
+        dims = KaldiFbankDims(**fields)
     except TypeError as error:
         raise InputError.at(path, f"metadata fbank does not describe a filterbank: {error}") from None
+    check_fbank(dims, path)
+    return dims
+
+
+def _count(fields: Mapping[str, str], name: str, path: Path) -> int:
+    """A metadata entry that counts something, 1 by default."""
+    value: int = _json(fields, name, 1, path)
+    if not 1 <= value < 10**9:
+        raise InputError.at(path, f"metadata {name} must be at least 1, found {value}")
+    return value
 
 
 def _json(fields: Mapping[str, str], name: str, default: Any, path: Path) -> Any:
@@ -141,7 +153,9 @@ def _json(fields: Mapping[str, str], name: str, default: Any, path: Path) -> Any
         return default
     try:
         value = json.loads(fields[name])
-    except json.JSONDecodeError as error:
+    except RecursionError:  # the parser calls itself for every bracket
+        raise InputError.at(path, f"metadata {name} is not valid JSON: nested too deeply") from None
+    except ValueError as error:  # syntax, and numbers with too many digits
         raise InputError.at(path, f"metadata {name} is not valid JSON: {error}") from None
     if type(value) is not type(default):
         raise InputError.at(

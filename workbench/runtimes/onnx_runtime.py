@@ -294,6 +294,34 @@ class OnnxRuntime:
                     self.path,
                     f"has no {what} {name!r}{nearest(name, known)}; it has {', '.join(known)}",
                 )
+        fed = {wiring.input or inputs[0]} | {name for name, _, what in needed[2:] if name is not None}
+        if idle := [name for name in inputs if name not in fed]:
+            raise InputError.at(
+                self.path,
+                f"has an input {idle[0]!r} that nothing is known about; its metadata or the TOML beside it "
+                "must name it (the masks of an embedding model as weights)",
+            )
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        """As many classes come out as the description has, where the graph says how many."""
+        wiring, geometry = self.metadata.wiring, self.geometry
+        if geometry is None or "class" not in wiring.output_axes:
+            return
+        output = next(o for o in self.session.get_outputs() if wiring.output in (None, o.name))
+        if len(output.shape or ()) != len(wiring.output_axes):
+            return  # said when it runs, with the shape that came out
+        found = output.shape[wiring.output_axes.index("class")]
+        if self.metadata.output == "multilabel":
+            expected, what = geometry.num_speakers, "local speakers"
+        else:
+            expected, what = len(geometry.powerset), "classes in the powerset"
+        if isinstance(found, int) and found != expected:
+            raise InputError.at(
+                self.path,
+                f"puts out {found} numbers per frame, but its description has {expected} {what}; correct "
+                "powerset, or num_speakers and max_set_size",
+            )
 
     def _start(self, model: Path | bytes) -> onnxruntime.InferenceSession:
         """A session under the options."""

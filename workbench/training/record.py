@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.checkpoints.experiment import SUMMARY, WEIGHTS, EpochScore, ExperimentDir
+from workbench.checkpoints.experiment import SUMMARY, WEIGHTS, EpochScore, ExperimentDir, lowest_first
 from workbench.errors import InputError, expect_path
 from workbench.tfevents import PATTERN, read_events
+from workbench.tomlfiles import read_toml
 from workbench.training.logs import LogContent, read_log
 from workbench.training.names import counts_epochs, meaning_of
 
@@ -64,7 +64,7 @@ class TrainingRecord:
 
     def average_order(self) -> tuple[int, ...]:
         """Epochs in the order in which `avg:N` takes them: by logged loss, ties as logged."""
-        return tuple(score.epoch for score in sorted(self.scores, key=lambda score: score.loss))
+        return tuple(score.epoch for score in sorted(self.scores, key=lambda score: lowest_first(score.loss)))
 
     @property
     def largest_average(self) -> int:
@@ -175,7 +175,7 @@ def read_training(path: str | os.PathLike[str]) -> TrainingRecord:
     rows += _rows_of_events(event_files, path, clock, last_epoch, remarks)
     return TrainingRecord(
         path=path,
-        config=_read_toml(configs[-1]) if configs else {},
+        config=read_toml(configs[-1]) if configs else {},
         config_path=configs[-1] if configs else None,
         history=_as_history(rows),
         scores=tuple(scores),
@@ -291,10 +291,3 @@ def _read_scores(experiment: ExperimentDir, remarks: list[str]) -> list[EpochSco
             raise
         remarks.append(str(error))
         return []
-
-
-def _read_toml(path: Path) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError.at(path, f"is not a readable TOML file: {error}") from None
