@@ -25,10 +25,17 @@ def cut_clips(
     num_stretches : how many are heard, the last perhaps in part
     duration : s of speech heard, at most `limit`
     """
+    return join_clips(((path, start, end) for start, end in stretches), limit)
+
+
+def join_clips(
+    stretches: Iterable[tuple[Path, float, float]], limit: float = CLIP_LIMIT
+) -> tuple[bytes, int, float]:
+    """As `cut_clips`, from several recordings: stretches are path, start and end (s)."""
     silence = np.zeros(round(PAUSE * SAMPLE_RATE), dtype=np.float32)
     pieces: list[np.ndarray] = []
     heard, number = 0.0, 0
-    for start, end in stretches:
+    for path, start, end in stretches:
         if heard >= limit:
             break
         piece = crop_audio(path, start, min(end, start + limit - heard))
