@@ -36,7 +36,7 @@ def benchmark(
         typer.Argument(
             metavar="RUNTIME... -- AUDIO...",
             show_default=False,
-            help="Runtimes (hub folders are timed as whole pipelines, too), then -- and audio files or folders.",
+            help="Runtimes (hub folders are timed as pipelines, too), then -- and audio files or folders.",
         ),
     ],
     *,
@@ -189,21 +189,22 @@ def describe(table: pd.DataFrame, stages: pd.DataFrame, cold_starts: dict[str, d
     for kind, group in table.groupby("kind", sort=False):
         lines += [
             f"{kind}: ms per call",
-            f"{'runtime':<44} {'batch':>5} {'p50':>9} {'p90':>9} {'p99':>9} {'rtf':>8} {'chunks/s':>9} {'ratio':>6}",
+            f"{'runtime':<44} {'batch':>5} {'p50':>9} {'p90':>9} {'p99':>9} {'rtf':>8} {'chunks/s':>9} "
+            f"{'ratio':>6}",
         ]
-        for row in group.itertuples():
-            times = " ".join(f"{1000 * each:>9.2f}" for each in (row.p50, row.p90, row.p99))
+        for row in group.to_dict("records"):
+            times = " ".join(f"{1000 * row[name]:>9.2f}" for name in ("p50", "p90", "p99"))
             lines.append(
-                f"{_short(row.runtime):<44} {row.batch_size:>5} {times} {row.rtf:>8.5f} {row.throughput:>9.1f} "
-                f"{row.ratio:>6.2f}{'  best' if row.best else ''}"
+                f"{_short(row['runtime']):<44} {row['batch_size']:>5} {times} {row['rtf']:>8.5f} "
+                f"{row['throughput']:>9.1f} {row['ratio']:>6.2f}{'  best' if row['best'] else ''}"
             )
         lines.append("")
     if len(stages):
         lines.append(f"{'pipeline':<44} {'stage':<15} {'seconds':>9} {'rtf':>8} {'share':>7} {'ratio':>6}")
-        for row in stages.itertuples():
+        for row in stages.to_dict("records"):
             lines.append(
-                f"{_short(row.runtime):<44} {row.stage:<15} {row.seconds:>9.3f} {row.rtf:>8.5f} {row.share:>7.1%} "
-                f"{row.ratio:>6.2f}"
+                f"{_short(row['runtime']):<44} {row['stage']:<15} {row['seconds']:>9.3f} {row['rtf']:>8.5f} "
+                f"{row['share']:>7.1%} {row['ratio']:>6.2f}"
             )
         lines.append("")
     for name, found in cold_starts.items():

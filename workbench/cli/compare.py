@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from workbench.steps.contest import ContestResult
 
 EXAMPLES = (
-    "workbench compare torch:models/demo onnx:models/demo data/demo --reference data/demo/demo.rttm --out compared",
-    "workbench compare torch:exp onnx:int8.onnx meetings/ --hub models/demo --reference all.rttm --out compared",
+    "workbench compare torch:models/demo onnx:models/demo data/demo --reference data/demo/demo.rttm "
+    "--out compared",
+    "workbench compare torch:exp onnx:int8.onnx meetings/ --hub models/demo --reference all.rttm "
+    "--out compared",
 )
 COLOURS = {"green": "green", "amber": "yellow", "red": "red", "dark": "bright_black"}
 
@@ -76,8 +78,8 @@ def compare(
     references = read_annotations(reference)
     if not references.keys() & recordings.keys():
         raise InputError(
-            f"{reference}: names none of the recordings ({', '.join(sorted(recordings)[:3])}); references are "
-            "matched by name"
+            f"{reference}: names none of the recordings ({', '.join(sorted(recordings)[:3])}); references "
+            "are matched by name"
         )
     regions = None if uem is None else read_uem(uem)
     check_outputs(folders=[out], files=[json])
@@ -96,7 +98,8 @@ def compare(
                 progress.say(f"[{done}/{len(recordings)}] {uri}")
 
         result = run_contest(
-            *sides,
+            sides[0],
+            sides[1],
             recordings,
             references,
             uem=regions,

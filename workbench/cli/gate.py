@@ -39,8 +39,8 @@ def gate(
         typer.Option(
             "--budget",
             metavar="TOML",
-            help="How much worse each number may be: tables parity, score, compare, benchmark with entries such as "
-            "der = { abs = 0.002, confidence = 0.95 }.",
+            help="How much worse each number may be: tables parity, score, compare, benchmark; entries are "
+            "like der = { abs = 0.002, confidence = 0.95 }.",
         ),
     ] = None,
     junit: Annotated[

@@ -228,6 +228,8 @@ def parity(
         typer.secho(f"LIMIT: {line}", err=True, fg="red")
     limits = {"max_flip_rate": max_flip_rate, "max_diff": max_diff, "exceeded": over}
     content = result.to_json() | {"limits": limits}
+    if walk is not None:
+        content["steps"] = walk.to_json()
     if ladder is not None:
         content["layers"] = ladder.to_dict()
         content["overall"]["first_divergence"] = content["layers"]["first_divergence"]

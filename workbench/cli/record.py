@@ -38,8 +38,8 @@ def record(
         typer.Option(
             "--stages",
             metavar="NAME,...",
-            help="Stages to record: log_probs (the default), names such as fbank, the [bold]steps[/bold] of the "
-            "pipeline from samples to segments, or [bold]all[/bold]: these and the network's layers.",
+            help="Stages to record: log_probs (the default), names such as fbank, the [bold]steps[/bold] of "
+            "the pipeline from samples to segments, or [bold]all[/bold]: these and the network's layers.",
         ),
     ] = None,
     segmentation: Annotated[

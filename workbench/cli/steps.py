@@ -26,7 +26,7 @@ def steps(
         typer.Argument(
             metavar="A B [C...]",
             show_default=False,
-            help="Folders of steps: as `workbench record --stages steps` writes them, or the dumps of a port.",
+            help="Folders of steps: as `workbench record --stages steps` writes them, or a port's dumps.",
         ),
     ],
     *,
@@ -35,8 +35,8 @@ def steps(
         typer.Option(
             "--tolerance",
             metavar="STEP=ABS[,REL]",
-            help="Difference that still counts as the same; REL is relative to the largest value of a row. May "
-            "be repeated.",
+            help="Difference that still counts as the same; REL is relative to the largest value of a row. "
+            "May be repeated.",
         ),
     ] = None,
     recording: Annotated[

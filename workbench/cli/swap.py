@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "workbench swap torch:models/demo onnx:models/demo data/demo --reference data/demo/demo.rttm",
     "workbench swap models/demo onnx:int8.onnx data/demo --hub models/demo --reference data/demo/demo.rttm",
-    "workbench swap models/demo models/demo data/demo --candidate-config other.toml --reference all.rttm --noise",
+    "workbench swap models/demo models/demo data/demo --candidate-config other.toml --reference all.rttm",
 )
 CANDIDATE = "What the candidate has of its own"
 
@@ -154,14 +154,17 @@ def describe(result: SwapResult) -> list[str]:
     if not result.recordings or not result.players:
         return lines
     lines += ["", f"{'stage':<17} {'points':>8} {'share':>8} {'alone':>9} {'last':>9}"]
-    for row in result.shares.itertuples():
-        if not row.differs:
-            lines.append(f"{row.stage:<17} the same on both sides")
+    for row in result.shares.to_dict("records"):
+        if not row["differs"]:
+            lines.append(f"{row['stage']:<17} the same on both sides")
             continue
-        share = f"{row.share:.1%}" if row.share == row.share else "–"
-        lines.append(f"{row.stage:<17} {row.points:>+8.2f} {share:>8} {row.alone:>+8.2f}s {row.last:>+8.2f}s")
-    for row in result.notable_interactions.itertuples():
-        lines.append(f"{row.stages}: {row.points:+.2f} points only together")
+        share = f"{row['share']:.1%}" if row["share"] == row["share"] else "–"
+        lines.append(
+            f"{row['stage']:<17} {row['points']:>+8.2f} {share:>8} {row['alone']:>+8.2f}s "
+            f"{row['last']:>+8.2f}s"
+        )
+    for row in result.notable_interactions.to_dict("records"):
+        lines.append(f"{row['stages']}: {row['points']:+.2f} points only together")
     lines += ["", f"{'recording':<30} {'change':>9}  " + " ".join(f"{each:>15}" for each in result.players)]
     worst = result.per_recording().sort_values("change", key=abs, ascending=False)
     for row in worst.head(10).to_dict("records"):

@@ -1,0 +1,99 @@
+"""A whole pipeline from one string: a hub folder, or a segmentation model with what others share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.clustering import PLDA, VBxParams
+from workbench.config import PipelineParams, read_config
+from workbench.errors import InputError
+from workbench.hub import local_hub
+from workbench.pipeline import Runtimes
+from workbench.runtimes import load_runtime
+from workbench.runtimes.spec import parse_spec
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PipelineSide:
+    """One contestant.
+
+    Attributes
+    ----------
+    name : as the user gave it
+    runtimes, params : the pipeline
+    models : role -> runtime string or folder, for reports
+    """
+
+    name: str
+    runtimes: Runtimes
+    params: PipelineParams
+    models: Mapping[str, str]
+
+
+def load_side(
+    text: str,
+    *,
+    embedding: str | None = None,
+    plda: str | Path | None = None,
+    config: str | Path | None = None,
+    hub: str | Path | None = None,
+) -> PipelineSide:
+    """A pipeline.
+
+    Parameters
+    ----------
+    text : a hub-layout folder (`torch:DIR` or its plain path), `onnx:DIR` for its ONNX exports, or the
+        runtime string of a segmentation model
+    embedding, plda, config : what the pipeline takes instead of the hub's own, or in place of a hub
+    hub : folder that gives what is not named otherwise
+    """
+    if ":" not in text.partition("/")[0] and Path(text).is_dir():
+        text = f"torch:{text}"
+    spec = parse_spec(text)
+    models = {"segmentation": text}
+    own = spec.path if _is_hub(spec.path) else None
+    query = text.partition("?")[2]
+    query = f"?{query}" if query else ""
+    if spec.engine == "onnx" and own is not None:
+        models["segmentation"] = f"onnx:{own / 'onnx' / 'segmentation.onnx'}{query}"
+        models["embedding"] = f"onnx:{own / 'onnx' / 'embedding.onnx'}{query}"
+    elif own is not None:
+        models["embedding"] = text
+    source = own if own is not None else None if hub is None else local_hub(Path(hub))
+    if source is not None:
+        models.setdefault("embedding", f"torch:{source}")
+        if (source / "plda").is_dir():
+            models["plda"] = str(source / "plda")
+    if embedding is not None:
+        models["embedding"] = embedding
+    if plda is not None:
+        models["plda"] = str(plda)
+    if "embedding" not in models:
+        raise InputError(
+            f"{text}: is no hub folder, so the pipeline lacks an embedding model; name it with --embedding "
+            "(and its --plda and --config), or give a hub folder"
+        )
+    chosen = config if config is not None else None if source is None else source / "config.toml"
+    params = PipelineParams() if chosen is None else read_config(chosen)
+    loaded = PLDA.load(models["plda"]) if "plda" in models else None
+    if loaded is None and isinstance(params.clustering, VBxParams):
+        raise InputError(
+            f"{text}: VBx clustering needs a PLDA: name its folder with --plda, or a --config that has AHC"
+        )
+    return PipelineSide(
+        name=text,
+        runtimes=Runtimes(
+            segmentation=load_runtime(models["segmentation"], "segmentation"),
+            embedding=load_runtime(models["embedding"], "embedding"),
+            plda=loaded,
+        ),
+        params=params,
+        models=models,
+    )
+
+
+def _is_hub(path: Path) -> bool:
+    """Whether a folder has the layout of a hub model with everything a pipeline needs but perhaps a PLDA."""
+    return path.is_dir() and (path / "config.toml").is_file() and (path / "embedding").is_dir()
