@@ -1,0 +1,202 @@
+"""Explorers of a clustering grid, driven without a browser: controls move, figures and words follow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from workbench.errors import InputError
+from workbench.explorers.clustering_grid import explore_grid
+from workbench.explorers.clustering_grid_live import explore_live
+from workbench.explorers.clustering_grid_live_sound import wrong_stretches
+from workbench.plots.grid_live import PICTURES
+from workbench.scoring.slots import Slots
+from workbench.synthetic import make_meeting, make_plda
+from workbench.timeline import find_errors
+
+GRID = {"Fa": [0.02, 0.07, 0.3], "Fb": [0.4, 0.8, 6.0], "ahc_threshold": [0.5, 0.7]}
+
+
+@pytest.fixture(scope="module")
+def meetings():
+    rng = np.random.default_rng(0)
+    plda = make_plda(rng, 48, 24)
+    pairs = [
+        make_meeting(rng, plda, seconds=90.0, num_speakers=3, noise=3.0, uri=name) for name in ("one", "two")
+    ]
+    return [features for features, _ in pairs], {each.uri: each for _, each in pairs}, plda
+
+
+@pytest.fixture(scope="module")
+def explored(meetings):
+    features, references, plda = meetings
+    return explore_grid(features, references, GRID, plda=plda).wait()
+
+
+@pytest.fixture
+def screen(explored):
+    explored.recordings.value = ""
+    explored.x.value, explored.y.value, explored.colour.value = "Fa", "Fb", "der"
+    explored.go_to(0)
+    return explored
+
+
+@pytest.fixture
+def live(meetings):
+    features, references, plda = meetings
+    return explore_live(features[0], references, plda=plda)
+
+
+def trace(screen, name):
+    return next(each for each in screen.figure.data if each.name == name)
+
+
+class Points:
+    def __init__(self, inds):
+        self.point_inds = inds
+
+
+def test_the_heatmap_shows_the_pooled_der_of_the_plane(screen):
+    der = 100 * screen.study.found.table.der.reshape(3, 3, 2)  # Fa, Fb, threshold
+    assert np.allclose(np.array(trace(screen, "cells").z, dtype=float), der[:, :, 0].T)
+    screen.held["ahc_threshold"].value = 0.7
+    assert np.allclose(np.array(trace(screen, "cells").z, dtype=float), der[:, :, 1].T)
+    assert screen.values["ahc_threshold"] == 0.7
+    assert screen.errors.value == ""
+
+
+def test_a_click_on_a_cell_shows_its_parameters_and_its_hypothesis(screen):
+    screen._pick(None, Points([(1, 2)]), None)
+    assert screen.values == {"Fa": 0.3, "Fb": 0.8, "ahc_threshold": 0.5}
+    assert "Fa 0.3 · Fb 0.8 · ahc_threshold 0.50 (distance; cosine similarity 0.88)" in screen.headline.value
+    bars = trace(screen, "hypothesis B")
+    assert len(bars.y) == len(screen.study.view(screen.lanes.value, screen.cell).turns)
+    assert (screen.figure.layout.shapes[1].x0, screen.figure.layout.shapes[1].y0) == (1.5, 0.5)
+
+
+def test_the_default_is_marked_between_cells_where_it_is_none(screen):
+    assert trace(screen, "default").x == ()  # the threshold of the default is on no plane
+    screen.x.value, screen.y.value = "ahc_threshold", "Fa"
+    screen.held["Fb"].value = 0.8
+    mark = trace(screen, "default")
+    assert mark.x[0] == pytest.approx(0.5)  # 0.6 lies between 0.5 and 0.7
+    assert mark.y[0] == pytest.approx(1.0)
+
+
+def test_axes_change_places_instead_of_being_the_same(screen):
+    screen.x.value = "Fb"
+    assert (screen.x.value, screen.y.value) == ("Fb", "Fa")
+    assert screen.figure.layout.xaxis2.title.text == "Fb"
+
+
+def test_one_recording_has_its_own_colours_and_no_marks_of_the_choice(screen):
+    pooled = np.array(trace(screen, "cells").z, dtype=float)
+    screen.recordings.value = "two"
+    assert not np.allclose(np.array(trace(screen, "cells").z, dtype=float), pooled)
+    assert trace(screen, "best").x == ()
+    assert screen.lanes.value == "two"
+    screen.colour.value = "num_speakers"
+    assert trace(screen, "cells").colorbar.title.text == "Speakers found (mean)"
+
+
+def test_bars_and_dots_are_those_of_the_cell(screen):
+    table = screen.study.found.table
+    screen.best.click()
+    best = screen.study.found.choice.best
+    shown = sum(
+        np.array(trace(screen, f"recordings {kind}").x) for kind in ("missed", "false_alarm", "confusion")
+    )
+    assert shown == pytest.approx(100 * table.der_per_recording[:, best])
+    assert list(trace(screen, "found").x) == table.num_speakers[:, best].tolist()
+
+
+def test_without_audio_a_click_says_so(screen):
+    screen._clicked(trace(screen, "reference"), Points([0]), None)
+    assert screen.player.text.endswith("no audio")
+    screen.errors.guard(screen._play_selection)(None)
+    assert "no audio for" in screen.errors.value
+
+
+def test_the_page_without_a_kernel_holds_the_verdict_and_the_picture(screen):
+    page = screen.to_html()
+    assert "Best of 18 cells on 2 recordings" in page
+    assert "plotly-graph-div" in page
+
+
+def test_the_chosen_cell_is_exported_with_its_summary(screen, tmp_path):
+    screen.go_to(screen.study.found.table.find({"Fa": 0.3, "Fb": 0.8, "ahc_threshold": 0.7}))
+    written = screen.export(tmp_path)
+    assert sorted(written) == ["best.toml", "best.yaml", "summary.html", "summary.md"]
+    assert "Fa = 0.3" in written["best.toml"].read_text()
+
+
+def test_a_missing_reference_is_an_error_with_a_name(meetings):
+    features, references, plda = meetings
+    with pytest.raises(InputError, match="no reference for recording 'two'"):
+        explore_grid(features, {"one": references["one"]}, GRID, plda=plda)
+
+
+def test_a_failing_sweep_is_said_on_the_screen(meetings):
+    features, references, _ = meetings
+    screen = explore_grid(features, references, GRID).wait()  # VBx without a PLDA
+    assert "PLDA" in screen.errors.value
+    assert screen.figure is None
+
+
+def test_sliders_move_the_der_the_pictures_and_the_line(live):
+    before = [image.source for image in live.figure.layout.images]
+    headline = live.headline.value
+    live.threshold.value = live.threshold.max
+    live.Fb.value = 50.0
+    assert live.cell.settings.value_of("Fb") == 50.0
+    assert live.cell.num_speakers == live.cell.turns["speaker"].nunique()
+    assert live.headline.value != headline
+    assert live.line.value == live.threshold.max
+    after = [image.source for image in live.figure.layout.images]
+    changed = {name for name, a, b in zip(PICTURES, before, after, strict=True) if a != b}
+    assert {"hypothesis", "errors", "found strip", "map"} <= changed
+    assert "reference" not in changed  # what stays is not sent again
+    assert live.errors.value == ""
+
+
+def test_dragging_the_line_is_moving_the_threshold(live):
+    live.line.value = 0.9
+    assert live.threshold.value == pytest.approx(0.9)
+    assert live.cell.settings.value_of("ahc_threshold") == pytest.approx(0.9)
+    live.reset.click()
+    assert live.threshold.value == pytest.approx(0.6)
+
+
+def test_a_touch_in_a_lane_finds_the_turn_there(live):
+    turn = live._scene.reference.iloc[3]
+    row = list(live._styles).index(turn["speaker"])
+    middle = 946_684_800_000 + 500 * (turn["start"] + turn["end"])
+    live.line.touch = {"name": "reference", "x": middle, "y": row + 0.2, "serial": 1}
+    assert live.selection == (turn["start"], turn["end"])
+    assert f"reference {turn['speaker']}" in live.player.text
+    assert live.errors.value == ""
+
+
+def test_live_and_sweep_agree(live, explored):
+    cell = explored.study.found.table.find({"Fa": 0.3, "Fb": 0.8, "ahc_threshold": 0.7})
+    live.threshold.value, live.Fa.value, live.Fb.value = 0.7, 0.3, 0.8
+    assert live.cell.counts.der == pytest.approx(explored.study.found.table.der_per_recording[0, cell])
+
+
+def test_wrong_stretches_add_up_to_the_errors(meetings):
+    features, references, _ = meetings
+    reference, other = references["one"], references["two"]
+    errors = find_errors(reference, other)
+    fast = wrong_stretches(Slots.of(reference, other))
+    # one row per kind and place here, one per error there: the places are the same
+    for kind in ("missed", "false_alarm", "confusion"):
+        own = fast[fast["kind"] == kind]
+        rows = errors[errors["kind"] == kind]
+        covered = sum(
+            any(
+                a <= start + 1e-9 and end <= b + 1e-9 for a, b in zip(rows["start"], rows["end"], strict=True)
+            )
+            for start, end in zip(own["start"], own["end"], strict=True)
+        )
+        assert covered == len(own)
+        assert (own["end"] - own["start"]).sum() <= (rows["end"] - rows["start"]).sum() + 1e-6
