@@ -229,3 +229,16 @@ def test_strict_sets_all_options_and_says_what_remains(model, audio):
     assert report["overall"]["max_abs_diff"] == 0.0
     assert all(row["exact"] for row in report["strict"]["rows"] if row["name"].endswith("repeated"))
     assert {row["condition"] for row in report["conditions"]["candidate"]["rows"]} >= {"provider"}
+
+
+def test_a_page_shows_the_comparison_and_layers_say_where_it_starts(recorded, model, audio, tmp_path):
+    page = tmp_path / "page.html"
+    done = run(
+        "parity", f"recorded:{recorded}", model, audio, "--layers", "--html", page, "--no-checks", "--quiet"
+    )
+    assert done.exit_code == 0
+    assert "layer by layer:" in done.stdout
+    text = page.read_text(encoding="utf-8")
+    assert "100 % of frames agree" in text
+    assert "posteriors" not in text.split("<script", 1)[0]
+    assert "data:image/png;base64" in text

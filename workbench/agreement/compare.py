@@ -9,7 +9,9 @@ import numpy as np
 from workbench.agreement import results
 from workbench.agreement.adequacy import Exercise
 from workbench.agreement.alignment import Alignment
+from workbench.agreement.chunk_order import find_chunk_order
 from workbench.agreement.diagnosis import compare_stages, explain, output_precision
+from workbench.agreement.dump_form import other_form
 from workbench.agreement.findings import Finding
 from workbench.agreement.flips import NEAR_TIE, FrameComparison, compare_frames, count_flips, find_flips
 from workbench.agreement.guards import OutputGuard, collapsed_classes
@@ -33,7 +35,14 @@ _SAMPLE_CHUNKS = 8  # chunks that are looked at closely where two sides disagree
 _SUSPICIOUS_RATE = 2e-3  # flips from which on a reason is sought
 _SUSPICIOUS_DIFFERENCE = 0.02  # nats
 _ORDERS = {"class_order", "speaker_order", "local_speaker_order"}
-_EXPLAINED = _ORDERS | {"frame_shift", "time_scale", "values", "non_finite", "context_dependent"}
+_EXPLAINED = _ORDERS | {
+    "frame_shift",
+    "time_scale",
+    "values",
+    "non_finite",
+    "context_dependent",
+    "chunk_order",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +153,9 @@ def _judged(
     flips = find_flips(comparison, geometry.powerset, chunking.axis, geometry.frames, params.near_tie)
     for guard, side in zip(run.guards, ("baseline", "candidate"), strict=True):
         findings += guard.findings(side)
+    if not row.aligned and not {each.kind for each in findings} & (_EXPLAINED - {"context_dependent"}):
+        moved = find_chunk_order(comparison)
+        findings += [] if moved is None else [moved]
     counts = [
         np.bincount(best[comparison.valid], minlength=num_classes)
         for best in (comparison.baseline, comparison.candidate)
@@ -238,6 +250,12 @@ def _dump_order(
         expected = Chunking(
             num_samples=samples, seg_duration=length, segmentation_step=step, sample_rate=own.sample_rate
         ).num_chunks
+        line = other_form(feed.log_probs, expected)
+        if line and feed.log_probs.shape[2] == len(own.powerset):
+            raise RecordingError(
+                f"{feed.path}: the values are no log-probabilities as they were read, and are if geometry.json "
+                f"says {line}; add that line, or write the array again"
+            )
         axes, words = order_axes(feed.log_probs, len(own.powerset), expected)
         if words:
             feed.log_probs = feed.log_probs.transpose(axes)

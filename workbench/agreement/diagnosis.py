@@ -48,6 +48,10 @@ class StageDifference:
         }
 
 
+_FLOOR = 1e-3  # how far above its smallest value a feature is no longer cut off
+_ABOVE_FLOOR = 0.01  # share of features that must be, to tell the level from them
+
+
 def compare_stages(
     baseline: Mapping[str, np.ndarray], candidate: Mapping[str, np.ndarray]
 ) -> list[StageDifference]:
@@ -202,7 +206,13 @@ def _front_end(baseline: np.ndarray, candidate: np.ndarray, details: dict[str, o
     difference = candidate.astype(np.float64) - baseline
     spread, offset = float(np.nanstd(difference)), float(np.nanmean(difference))
     if abs(offset) < 20 * spread and spread > 1e-2:
-        return None
+        # log energies are cut off below: what one side has at its floor says nothing about the level
+        above = (baseline > np.nanmin(baseline) + _FLOOR) & (candidate > np.nanmin(candidate) + _FLOOR)
+        if above.mean() < _ABOVE_FLOOR:
+            return None
+        spread, offset = float(np.std(difference[above])), float(np.mean(difference[above]))
+        if abs(offset) < 20 * spread and spread > 1e-2:
+            return None
     gains = {"natural logarithms": float(np.exp(offset / 2)), "decibels": float(10 ** (offset / 20))}
     known = [
         f"samples scaled by {1 / full:.3g}" if gain < 1 else f"samples scaled by {full:.0f}"

@@ -14,7 +14,7 @@ from workbench.agreement.diagnosis import compare_stages, explain
 from workbench.agreement.findings import Finding
 from workbench.agreement.repeatability import Repeatability, check_repeatability
 from workbench.agreement.results import EmbeddingDifference, ParityResult, RecordingParity, unique
-from workbench.agreement.sides import SAMPLE_RATE, batches, check_audio, load_recorded_arrays
+from workbench.agreement.sides import SAMPLE_RATE, batches, check_audio
 from workbench.agreement.statistics import DifferenceStatistics
 from workbench.audio import read_audio
 from workbench.errors import InputError, RecordingError
@@ -82,6 +82,8 @@ def _recording(
     lead = next((s.geometry for s in sides if isinstance(s, RecordedRuntime)), None)
     length = CHUNK_DURATION if lead is None else lead.chunk_duration
     step = 1.0 if lead is None else lead.chunk_step / lead.chunk_duration
+    if any(isinstance(side, RecordedRuntime) and side.holds_whole_recordings for side in sides):
+        length, step = len(waveform) / SAMPLE_RATE, 1.0
     chunking = Chunking(num_samples=len(waveform), seg_duration=length, segmentation_step=step)
     arrays, seconds = [], []
     everything = batches(chunking.num_chunks, chunking.num_full, batch_size)
@@ -145,7 +147,7 @@ def _recording(
 
 
 def _stored(runtime: RecordedRuntime, uri: str) -> np.ndarray:
-    arrays = load_recorded_arrays(runtime, uri)
+    arrays = runtime.arrays(uri)
     if "embeddings" not in arrays:
         raise RecordingError(f"{runtime}: holds no array 'embeddings' for {uri!r}")
     found = arrays["embeddings"]

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import InputError, RecordingError
-from workbench.files import load_arrays
 from workbench.graph_card import read_graph_card
 from workbench.runtimes import Runtime, load_runtime
 from workbench.runtimes.recorded import RecordedRuntime
@@ -132,8 +131,8 @@ class RecordedFeed(Feed):
     """Arrays out of a recorded folder; values that are not finite are kept, to be named."""
 
     def __init__(self, runtime: RecordedRuntime, uri: str):
-        self.path = runtime.folder / f"{uri}.npz"
-        self.arrays = load_recorded_arrays(runtime, uri)
+        self.arrays = runtime.arrays(uri)
+        self.path = runtime.path(uri)
         if "log_probs" not in self.arrays:
             raise RecordingError(
                 f"{self.path}: holds no array 'log_probs'; it has {', '.join(self.arrays) or 'none'}"
@@ -154,18 +153,6 @@ class RecordedFeed(Feed):
             for name, array in arrays.items()
             if array.ndim > 1 and len(array) == self.num_chunks
         }
-
-
-def load_recorded_arrays(runtime: RecordedRuntime, uri: str) -> dict[str, np.ndarray]:
-    """All arrays of a recorded recording; a missing or damaged file fails this recording alone."""
-    path = runtime.folder / f"{uri}.npz"
-    if not path.is_file():
-        raise RecordingError(f"{runtime}: holds no {uri}.npz; record {uri!r} there, or leave it out")
-    arrays = load_arrays(path, RecordingError)
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiu":
-            raise RecordingError(f"{path}: {name} must hold numbers, found {array.dtype}")
-    return arrays
 
 
 def recorded_audio(runtime: Runtime) -> dict[str, dict[str, Any]]:

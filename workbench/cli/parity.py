@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.agreement.strict import StrictReport
     from workbench.runtimes import Runtime
     from workbench.steps import StepsWalk
+    from workbench.types import Kind
 
 EXAMPLES = (
     "workbench parity torch:models/demo onnx:models/demo/onnx/segmentation.onnx data/demo",
@@ -256,7 +257,7 @@ def layer_by_layer(
     from workbench.agreement.layers import layer_ladder
     from workbench.runtimes import load_runtime
 
-    kind = "embedding" if result.kind == "embedding" else "segmentation"
+    kind: Kind = "embedding" if result.kind == "embedding" else "segmentation"
     loaded = [load_runtime(side, kind) if isinstance(side, str) else side for side in sides]
     return layer_ladder(loaded[0], loaded[1], {row.uri: recordings[row.uri] for row in result.compared})
 
@@ -294,7 +295,7 @@ def walk_recorded(baseline: str, candidate: str, uris: list[str]) -> StepsWalk |
     specs = [parse_spec(side) for side in (baseline, candidate)]
     if any(spec.engine != "recorded" for spec in specs):
         return None
-    sides = [replace(open_steps(spec.path), name=str(spec)) for spec in specs]
+    sides = [replace(open_steps(spec.path, may_be_empty=True), name=str(spec)) for spec in specs]
     common = [uri for uri in uris if all(uri in side.recordings for side in sides)]
     shared = {step for uri in common for step in sides[0].names(uri).keys() & sides[1].names(uri).keys()}
     return walk_steps(sides, uris=common) if shared - {"log_probs", "embedding_fbank"} else None
