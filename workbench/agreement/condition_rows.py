@@ -205,11 +205,13 @@ def _torch_threads(options: TorchOptions, facts: TorchFacts, gpu: bool) -> Condi
     requested = options.threads if options.threads is not None else "what torch chooses"
     if gpu:
         return _row("threads", requested, facts.threads, "-", "not observed", "the work is done by the GPU")
-    expected = options.threads or facts.threads
+    expected = facts.threads if options.threads is None else options.threads
     if facts.busy_threads is None:
         return _row(
             "threads", requested, facts.threads, "-", "not observed", "needs the /proc folder of Linux"
         )
+    if options.threads is None:  # nothing was asked for; pools of other libraries may be busy as well
+        return _row("threads", requested, facts.threads, f"{facts.busy_threads} busy", "holds", "")
     if facts.threads != expected or facts.busy_threads > expected:
         status: Status = "contradicted"
     else:

@@ -116,8 +116,8 @@ Cache = Annotated[
     typer.Option(
         "--cache",
         metavar="DIR",
-        help="Keep what the models computed by content (audio, weights, parameters, code): where nothing of it "
-        "changed, no model runs again.",
+        help="Keep what the models computed, by content (audio, weights, parameters, code): where none of it "
+        "changed, no model runs.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -201,8 +201,8 @@ def sweep(
 
     Parameters that no --grid names come from --config, --preset and single options, as with cluster. Leaves
     results.parquet, summary.parquet, best.toml, best.yaml, sweep.json, and what the best is worth in
-    summary.md and summary.html. Whatever was computed there before is taken up again: a sweep that was stopped
-    goes on, a larger one adds what is missing.
+    summary.md and summary.html. Whatever was computed there before is taken up again: a sweep that was
+    stopped goes on, a larger one adds what is missing.
     """
     from workbench.clustering import PLDA
     from workbench.manifest import Stopwatch, run_manifest
