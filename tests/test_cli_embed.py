@@ -101,6 +101,14 @@ def test_bad_recordings_are_named_and_only_they_are_tried_again(model, recording
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_name_that_kaldi_cannot_hold_costs_only_its_recording(model, recordings, tmp_path):
+    (recordings / "a.wav").rename(recordings / "a a.wav")
+    result = run("embed", model, recordings, "--out", tmp_path / "e.ark", "--json", "-")
+    assert result.exit_code == 1
+    assert [failure["uri"] for failure in result.json["failed"]] == ["a a"]
+    assert load_embeddings(tmp_path / "e.scp").names == ("b", "c")
+
+
 def test_what_an_interrupted_call_has_found_is_used(model, recordings, tmp_path):
     out = tmp_path / "e.npz"
     marked = np.full(load_dimension(model), 7.0, np.float32)
@@ -121,6 +129,7 @@ def test_what_an_interrupted_call_has_found_is_used(model, recordings, tmp_path)
         (["--out", "e.npz", "--mean", "nowhere.npy"], "nowhere.npy"),
         (["--out", "e.npz", "--segments", "nowhere.rttm"], "nowhere.rttm"),
         (["--out", "e.npz", "--chunk-duration", "0.01"], "chunk duration must be at least"),
+        (["--out", "e.npz", "--chunk-duration", "nan"], "--chunk-duration must be a number of seconds"),
         (["--out", "e.npz", "--batch-size", "0"], "batch size"),
     ],
 )

@@ -314,6 +314,7 @@ def test_a_search_keeps_its_study_beside_its_results(corpus):
     result = sweep(corpus, *AHC, *grid, *search, "--json", "-")
     assert result.exit_code == 0, result.stderr
     assert result.json["search"]["trials"] == 8
+    assert result.json["rows_found"] == 0  # the trials' rows are new, although they are read again
     assert result.json["pareto"]
     assert result.json["best"]["worst_increase"] <= 0.02
     assert result.json["grid"]["min_cluster_size"] == {"low": 1, "high": 6}

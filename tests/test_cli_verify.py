@@ -118,6 +118,24 @@ def test_trials_without_an_embedding_are_left_out_and_named(folder):
     assert [failure["uri"] for failure in result.json["failed"]] == ["ghost"]
 
 
+def test_an_embedding_that_is_not_finite_is_named(tmp_path, rng):
+    embeddings = rng.normal(size=(4, 3)).astype(np.float32)
+    embeddings[3] = np.nan
+    np.savez(tmp_path / "e.npz", names=np.array(list("abcd")), embeddings=embeddings)
+    (tmp_path / "trials.txt").write_text("1 a b\n0 a c\n0 c d\n")
+    result = run("verify", tmp_path / "e.npz", tmp_path / "trials.txt", "--json", "-")
+    assert result.exit_code == 1
+    assert (result.json["trials"], result.json["left_out"]) == (2, 1)
+    assert [failure["uri"] for failure in result.json["failed"]] == ["d"]
+
+
+def test_trials_of_one_kind_are_refused_before_a_model_is_opened(tmp_path):
+    (tmp_path / "trials.txt").write_text("1 a b\n1 a c\n")
+    result = run("verify", "onnx:nowhere.onnx", tmp_path / "trials.txt")
+    assert result.exit_code == 2
+    assert "found 2 of the same speaker and 0 of different ones" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

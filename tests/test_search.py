@@ -18,6 +18,7 @@ from workbench.sweeps.run import Common, Evaluator, Recording
 from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.store import Store
 from workbench.tuning.folder import edges, find_best
+from workbench.tuning.lattice import Lattice
 from workbench.tuning.search import SearchParams, open_storage, pareto, run_search
 from workbench.tuning.space import Space, distribution_of, nearest_value
 
@@ -192,6 +193,10 @@ def test_the_edge_of_a_grid_is_noticed():
     cells = pd.DataFrame({"Fa": [0.1, 0.2, 0.3], "Fb": [1.0, 1.0, 2.0], "linkage": ["a", "b", "c"]})
     assert edges(cells, 0) == ("Fa",)  # two values of Fb say nothing about beyond
     assert edges(cells, 1) == ()
+    assert edges(cells, 0, [1]) == ()  # one that is as good lies inside
+    lattice = Lattice.of(cells[["Fa"]])
+    assert lattice.edges(0) == ["Fa = 0.1 is the lowest value tried"]
+    assert lattice.edges(0, [1]) == []
 
 
 @pytest.mark.parametrize(

@@ -327,6 +327,9 @@ def test_what_cannot_be_swept_is_said(values, message):
         ("Fa=0.1:0.2", "Fa takes numbers"),
         ("Fa=0.1:0.2:0", "num a whole number of at least 1"),
         ("Fa=0.1:0.2:1.5", "num a whole number of at least 1"),
+        ("Fa=0.1:0.2:nan", "num a whole number of at least 1"),
+        ("Fa=0.1:inf:3", "from one finite number to another"),
+        ("Fa=0.1:0.2:1e12", "asks for 1000000000000.0 values"),
         ("min_cluster_size=5:6:3", "min_cluster_size takes whole numbers, got 5.5"),
     ],
 )
@@ -358,3 +361,22 @@ def test_what_a_sweep_needs_is_asked_for(meeting):
         workbench.sweep(features, reference, {"Fa": [0.1]})
     with pytest.raises(InputError, match="no reference for recording 'meeting'; there are other"):
         workbench.sweep(features, {"other": reference}, {"method": ["ahc"]})
+
+
+def test_a_grid_too_large_to_be_listed_is_refused_before_memory_is_asked_for():
+    grid = Grid.parse(["Fa=0.1:0.2:100000", "Fb=1:2:100000"])
+    assert len(grid) == 10**10
+    with pytest.raises(InputError, match="10000000000 combinations"):
+        grid.cells()
+
+
+def test_ones_own_parameters_arrive_in_the_type_that_was_given(meeting):
+    seen = []
+
+    def clustering(features, k, soft, scale):
+        seen.append((k, soft, scale))
+        return np.zeros(features.embeddings.shape[:2], dtype=int)
+
+    grid = {"k": [1, 2], "soft": [True, False], "scale": [0.5, 2]}
+    workbench.sweep(meeting[0], meeting[1], grid, clustering=clustering)
+    assert {tuple(map(type, values)) for values in seen} == {(int, bool, float)}

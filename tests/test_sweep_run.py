@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from sweep_corpus import Bomb, make_features, make_reference, write_corpus
 
 from workbench.clustering import AHCParams, run_clustering
-from workbench.errors import InputError
+from workbench.errors import InputError, RecordingError
 from workbench.features import save_features
 from workbench.reconstruction import reconstruct
 from workbench.scoring import score
@@ -302,3 +303,23 @@ def running(process: int) -> bool:
     except (OSError, FileNotFoundError):
         return False
     return state != "Z"
+
+
+@pytest.mark.parametrize("address", ["nonsense", "foo://host:1", ""])
+def test_what_is_no_address_of_a_scheduler_is_said_at_once(address):
+    began = time.perf_counter()
+    with pytest.raises(InputError, match="no Dask scheduler answers at"):
+        DaskCluster(address)
+    gc.collect()  # a client left half made would take half a minute to go
+    assert time.perf_counter() - began < 10
+
+
+def test_a_failure_names_its_recording_once(tmp_path):
+    def clustering(features):
+        raise RecordingError(f"{features.uri}: is not to be had")
+
+    recordings = make_recordings()
+    common = Common(base=SweepSettings().with_function(clustering))
+    with Evaluator(recordings, common) as evaluator:
+        failed = evaluator.evaluate(pd.DataFrame(index=[0])).failed
+    assert {failure["error"] for failure in failed} == {"is not to be had"}

@@ -13,7 +13,8 @@ from workbench.errors import InputError
 from workbench.files import atomic_write, load_arrays
 from workbench.kaldi_ark import read_vectors, write_ark
 
-SUFFIXES = (".npz", ".ark", ".scp", ".txt", ".parquet")
+KALDI_SUFFIXES = (".ark", ".scp", ".txt")
+SUFFIXES = (".npz", *KALDI_SUFFIXES, ".parquet")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,7 +80,7 @@ def save_embeddings(path: str | os.PathLike[str], found: EmbeddingSet, *, text: 
     """
     path = Path(path)
     suffix = embedding_suffix(path)
-    if suffix in (".ark", ".scp", ".txt"):
+    if suffix in KALDI_SUFFIXES:
         archive = path.with_suffix(".ark") if suffix == ".scp" else path
         scp = path.with_suffix(".scp")
         rows = zip(found.names, found.embeddings.astype(np.float32), strict=True)
@@ -111,7 +112,7 @@ def load_embeddings(path: str | os.PathLike[str]) -> EmbeddingSet:
     """
     path = Path(path)
     suffix = embedding_suffix(path)
-    if suffix in (".ark", ".scp", ".txt"):
+    if suffix in KALDI_SUFFIXES:
         vectors = read_vectors(path)
         return EmbeddingSet(names=tuple(vectors), embeddings=np.stack([*vectors.values()]).astype(np.float32))
     return _load_parquet(path) if suffix == ".parquet" else _load_npz(path)

@@ -7,6 +7,7 @@ padded, so an embedding is the same whatever else was asked for, up to float rou
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -99,7 +100,8 @@ def num_chunk_frames(chunk_duration: float, dims: KaldiFbankDims) -> int:
     >>> num_chunk_frames(2.0, KaldiFbankDims())
     198
     """
-    samples = round(chunk_duration * dims.sample_rate)
+    finite = math.isfinite(chunk_duration)
+    samples = round(chunk_duration * dims.sample_rate) if finite else 0
     if samples < dims.length_samples:
         raise InputError(
             f"chunk duration must be at least {dims.length_samples / dims.sample_rate:g} s, "

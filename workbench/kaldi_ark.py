@@ -319,8 +319,13 @@ def _checked(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def is_key(name: str) -> bool:
+    """Whether a Kaldi file can hold the name: a blank would end it."""
+    return bool(name) and not any(character.isspace() or character == "\0" for character in name)
+
+
 def _checked_key(key: str, path: Path) -> bytes:
-    if not key or any(character.isspace() or character == "\0" for character in key):
+    if not is_key(key):
         raise InputError(
             f"{path}: the name {key!r} cannot stand in a Kaldi file, where a blank ends it; rename it"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,7 +120,7 @@ def embed(
     from time import perf_counter
 
     from workbench.audio import find_recordings
-    from workbench.embedding_files import embedding_suffix, save_embeddings
+    from workbench.embedding_files import KALDI_SUFFIXES, embedding_suffix, save_embeddings
     from workbench.extraction import (
         ExtractionParams,
         extract,
@@ -129,9 +130,13 @@ def embed(
         whole_recordings,
     )
     from workbench.extraction_store import PartialResults
+    from workbench.kaldi_ark import is_key
     from workbench.rttm import read_rttms
 
-    embedding_suffix(out)
+    for option, seconds in (("--chunk-duration", chunk_duration), ("--min-duration", min_duration)):
+        if seconds is not None and not math.isfinite(seconds):
+            raise InputError(f"{option} must be a number of seconds, got {seconds}")
+    suffix = embedding_suffix(out)
     check_outputs(files=[out, json])
     recordings = find_recordings(audio, session_id.value)
     failed: list[dict[str, str]] = []
@@ -147,6 +152,11 @@ def embed(
         items = segment_items(recordings, turns, min_duration)
         if not items:
             raise InputError.at(segments, "has no turns of the recordings given; are they named alike?")
+    num_items = len(items)
+    if suffix in KALDI_SUFFIXES:
+        problem = f"its name holds a blank, which ends a name in a {suffix} file; rename it, or write .npz"
+        failed += [{"uri": item.name, "error": problem} for item in items if not is_key(item.name)]
+        items = [item for item in items if is_key(item.name)]
     centre = None if mean is None else load_mean(mean)
     params = ExtractionParams(chunk_duration=chunk_duration, batch_size=batch_size)
     model, workers = load_embedder(runtime, workers)
@@ -208,7 +218,7 @@ def embed(
         "failed": failed,
     }
     print_json(json, report)
-    finish(failed, len(items))
+    finish(failed, num_items)
 
 
 def load_embedder(runtime: str, workers: int | None) -> tuple[Runtime, int]:

@@ -75,7 +75,8 @@ def plda(
         known = read_speakers(speakers)
         lacking = [name for name in found.names if name not in known]
         if lacking:
-            raise InputError.at(speakers, f"lacks {lacking[0]!r} and {len(lacking) - 1} more")
+            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            raise InputError.at(speakers, f"lacks a speaker for {lacking[0]!r}{more}")
         labels = [known[name] for name in found.names]
     if not labels:
         raise InputError.at(embeddings, "names no speakers; give them with --speakers")

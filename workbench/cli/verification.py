@@ -69,6 +69,8 @@ class Job:
 
     def cohort_embeddings(self, opened: tuple[Source, int]) -> tuple[np.ndarray | None, Failed]:
         """Embeddings (num_cohort, dimension) that scores are normalised by, less the mean like all others."""
+        import numpy as np
+
         from workbench.audio import find_recordings
         from workbench.embedding_files import SUFFIXES, EmbeddingSet, load_embeddings
         from workbench.extraction import whole_recordings
@@ -90,6 +92,8 @@ class Job:
                 found = replace(found, embeddings=found.embeddings - self.mean)
         else:
             raise InputError.at(self.cohort, "must be a file of embeddings, a folder of audio or a wav.scp")
+        if not np.isfinite(found.embeddings).all():
+            raise InputError.at(self.cohort, "holds embeddings whose values are not finite; leave them out")
         if self.cohort_speakers is None:
             return found.embeddings, failed
         return average_by_speaker(found, read_speakers(self.cohort_speakers)), failed
@@ -112,9 +116,18 @@ def verify_list(runtime: str, trial_list: Path, job: Job, options: dict[str, Any
     """Numbers of a trial list, of one model or of two."""
     from workbench.audio import find_recordings
     from workbench.verification import read_trials, trial_items
+    from workbench.verification.metrics import check_costs
     from workbench.verification.run import verify_trials
 
     listed = read_trials(trial_list)
+    # before the models run, which may take hours
+    check_costs(options["priors"], options["c_miss"], options["c_fa"])
+    if listed.target.all() or not listed.target.any():
+        raise InputError.at(
+            trial_list,
+            f"error rates take trials of both kinds, found {int(listed.target.sum())} of the same speaker "
+            f"and {int((~listed.target).sum())} of different ones",
+        )
     root = options["root"] or trial_list.parent
     recordings = None if options["wav_scp"] is None else find_recordings([options["wav_scp"]])
     items, missing = trial_items(listed, root, recordings)

@@ -88,6 +88,8 @@ def sweep(
         base = default_settings(loaded[0])
     if clustering is not None:
         base = base.with_function(clustering)
+    if isinstance(grid, str):
+        grid = [grid]
     if not isinstance(grid, Grid):
         grid = Grid.of(grid, base) if isinstance(grid, Mapping) else Grid.parse(grid, base)
     if isinstance(plda, str | os.PathLike):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
@@ -33,6 +34,8 @@ _INTERACTING = (
     "max_speakers",
     "num_speakers_forced",
 )
+_MOST_VALUES = 100_000  # of one parameter; more is a slip of the pen
+_MOST_CELLS = 10_000_000  # to be listed; a search may choose from more
 
 
 class Grid:
@@ -93,10 +96,15 @@ class Grid:
         return tuple(self.values)
 
     def __len__(self) -> int:
-        return int(np.prod([len(values) for values in self.values.values()], dtype=np.int64))
+        return math.prod(len(values) for values in self.values.values())
 
     def cells(self) -> pd.DataFrame:
         """One row per combination, the last parameter changing fastest."""
+        if len(self) > _MOST_CELLS:
+            raise InputError(
+                f"the grid has {len(self)} combinations, at most {_MOST_CELLS} can be listed; give fewer "
+                "values, or search with tpe"
+            )
         index = pd.MultiIndex.from_product(list(self.values.values())) if self.values else None
         columns = {
             name: column_of(name, index.get_level_values(level) if index is not None else [])
@@ -113,11 +121,11 @@ class Grid:
         for name, values in self.values.items():
             if len(values) == 0:
                 raise InputError(f"{name} has no values; give at least one, or leave it out of the grid")
-            seen: list[Any] = []
+            seen: set[Any] = set()
             for value in values:
                 if value in seen:
                     raise InputError(f"{name} lists {value!r} twice")
-                seen.append(value)
+                seen.add(value)
         chooses: dict[str, tuple[Any, ...]] = {
             name: self.values[name] for name in ("preset", "method") if name in self.values
         }
@@ -144,6 +152,10 @@ def column_of(name: str, values: Iterable[Any]) -> Any:
         return pd.array([str(value) for value in values], dtype="str")
     if name in INTEGERS:
         return pd.array(values, dtype="Int64") if missing else np.array(values, dtype=np.int64)
+    if not missing and name not in parameter_names():  # of someone's own clustering: as it was given
+        for kind in (bool, int):
+            if all(type(value) is kind for value in values):
+                return np.array(values, dtype=kind)
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
@@ -167,8 +179,13 @@ def _parse_values(name: str, text: str) -> tuple[Any, ...]:
 
 def _parse_range(name: str, text: str) -> tuple[Any, ...]:
     start, stop, num = (_number(name, part.strip()) for part in text.split(":"))
-    if start is None or stop is None or num is None or num != int(num) or num < 1:
+    whole = num is not None and math.isfinite(num) and num == int(num) and num >= 1
+    if start is None or stop is None or not whole:
         raise InputError(f"{name}={text} must read start:stop:num with num a whole number of at least 1")
+    if not (math.isfinite(start) and math.isfinite(stop)):
+        raise InputError(f"{name}={text} must lead from one finite number to another")
+    if num > _MOST_VALUES:
+        raise InputError(f"{name}={text} asks for {num} values; give at most {_MOST_VALUES}")
     # 0.45 rather than 0.45000000000000001: what is printed is what was run
     return tuple(_typed(name, float(f"{value:.12g}")) for value in np.linspace(start, stop, int(num)))
 
@@ -187,10 +204,11 @@ def _number(name: str, text: str) -> Any:
 def _typed(name: str, value: Any) -> Any:
     """The value in the parameter's own type, or an error that names it."""
     value = from_cell(name, value)
-    if value is None or isinstance(value, str):
+    own = name not in parameter_names()  # of someone's own clustering
+    if value is None or isinstance(value, str) or (own and isinstance(value, bool)):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise InputError(f"{name} takes finite numbers, got {value!r}")
     if name in INTEGERS and not isinstance(value, int):
         raise InputError(f"{name} takes whole numbers, got {value!r}")
-    return value if name in INTEGERS else float(value)
+    return value if name in INTEGERS or own else float(value)

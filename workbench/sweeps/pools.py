@@ -151,11 +151,14 @@ class DaskCluster:
     def __init__(self, address: str):
         try:
             from distributed import Client
+            from distributed.comm.addressing import resolve_address
         except ImportError:
             raise InputError(
                 "--scheduler needs the package distributed: pip install 'workbench[distributed]'"
             ) from None
         try:
+            # asked first: a client that was given no address at all takes half a minute to go
+            resolve_address(address)
             self._client = Client(address, timeout=_CONNECT, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise InputError(

@@ -121,6 +121,7 @@ class Evaluator:
             raise InputError("two recordings have the same id; rename one")
         self.common, self.keep = common, keep
         self.failed: dict[str, str] = {}
+        self.num_computed = 0  # rows of all calls of `evaluate`
         self.code = digest_code()
         self._unusable: dict[str, InputError] = {}
         self._pool, self._store = pool or InProcess(), store
@@ -204,6 +205,7 @@ class Evaluator:
         return [digest_settings(self.common.base.replace(**cell)) for cell in cell_dicts(cells)]
 
     def _fail(self, uri: str, error: str) -> None:
+        error = error.removeprefix(f"{uri}: ")  # named beside it wherever it is shown
         self.failed[uri] = error
         self._say(f"FAILED {uri}: {error}")
 
@@ -292,6 +294,7 @@ class Evaluator:
         rows["seconds"] = result.seconds / len(rows)
         self._rows[block.uri].append(rows)
         self._known[block.uri].update(block.keys)
+        self.num_computed += len(block.keys)
         if self._store is not None:
             self._store.save(block.uri, self.ingredients[block.uri], rows)
         work.finish(block, result.seconds)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -198,6 +199,7 @@ def default_settings(features: Features | SegmentFeatures) -> SweepSettings:
     return SweepSettings()
 
 
+@cache
 def parameter_names() -> tuple[str, ...]:
     """Names of everything that can be swept."""
     clustering = [

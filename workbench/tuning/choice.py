@@ -217,11 +217,17 @@ def choose(
         admissible=admissible,
         not_worse=~(worse & (against_best.p <= 1 - level)),
         p_worse=np.where(worse, against_best.p, 1.0),
-        edges=() if lattice is None else tuple(lattice.edges(chosen)),
+        edges=() if lattice is None else tuple(lattice.edges(chosen, _equals(table, chosen, admissible))),
         folds=fold_table,
         per_recording=per_recording,
         verdict=verdict,
     )
+
+
+def _equals(table: CellTable, cell: int, admissible: np.ndarray) -> np.ndarray:
+    """Cells that may be chosen and are exactly as good."""
+    same = np.abs(table.der - table.der[cell]) <= _TIE
+    return np.flatnonzero(same & (admissible | ~admissible.any()))
 
 
 def _baseline(

@@ -18,14 +18,12 @@ from workbench.manifest import plain
 from workbench.sweeps.blocks import cell_dicts
 from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.summary import COUNTS, summarize
+from workbench.tuning.lattice import SMALLEST
 from workbench.tuning.outputs import write_best
 from workbench.tuning.search import OBJECTIVES, Search, SearchParams
 from workbench.tuning.space import Space
 from workbench.tuning.summary import TuningSummary, summarise_tuning
 
-_SMALLEST = {"min_cluster_size": 1, "min_speakers": 1, "median_filter": 1} | dict.fromkeys(
-    ("min_duration_on", "min_duration_off", "loop_prob", "init_smoothing", "ahc_threshold"), 0
-)  # no parameter can be smaller
 _SAME = 1e-12  # objectives that differ by less are equal: sums of seconds are rounded
 
 
@@ -89,7 +87,7 @@ def edges(cells: pd.DataFrame, place: int, equals: Sequence[int] | np.ndarray = 
         values = cells[name].dropna().astype(float)
         if values.nunique() < 3 or pd.isna(cells[name].iloc[place]):
             continue
-        ends = [values.max(), *([] if values.min() == _SMALLEST.get(str(name)) else [values.min()])]
+        ends = [values.max(), *([] if values.min() == SMALLEST.get(str(name)) else [values.min()])]
         same = cells[name].iloc[[place, *equals]].dropna().astype(float)
         if same.isin(ends).all():
             found.append(str(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ from scipy.sparse.csgraph import connected_components
 
 from workbench.tuning.cells import format_value, plain_value
 
+SMALLEST = {"min_cluster_size": 1, "min_speakers": 1, "median_filter": 1} | dict.fromkeys(
+    ("min_duration_on", "min_duration_off", "loop_prob", "init_smoothing", "ahc_threshold"), 0
+)  # no parameter can be smaller
 _MOST_PLACES = 4  # places of the lattice per cell: beyond that the cells are no grid but a search
 
 
@@ -145,12 +149,18 @@ class Lattice:
         _, first, inverse = np.unique(region, return_index=True, return_inverse=True)
         return np.argsort(np.argsort(first))[inverse]
 
-    def edges(self, cell: int) -> list[str]:
-        """Axes on whose end a cell lies, in words; axes with two values have nothing but ends."""
+    def edges(self, cell: int, equals: Sequence[int] | np.ndarray = ()) -> list[str]:
+        """Axes on whose end a cell lies, in words; axes with two values have nothing but ends.
+
+        Not where the parameter can go no further, nor where one of the cells that are `equals` lies inside.
+        """
         found = []
         for number, axis in enumerate(self.axes):
-            rank = int(self.ranks[cell, number])
-            if axis.ordered and len(axis.values) > 2 and rank in (0, len(axis.values) - 1):
+            rank, last = int(self.ranks[cell, number]), len(axis.values) - 1
+            if not axis.ordered or last < 2:
+                continue
+            ends = [last] if axis.values[0] == SMALLEST.get(axis.name) else [0, last]
+            if np.isin(self.ranks[[cell, *equals], number], ends).all():
                 side = "lowest" if rank == 0 else "highest"
                 found.append(f"{axis.name} = {axis.label(rank)} is the {side} value tried")
         return found

@@ -6,6 +6,7 @@ objectives as values, and what every recording contributed as user attributes in
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import warnings
@@ -137,9 +138,17 @@ def run_search(
         _add_grid(study, search, space, params)
         return _finish(space, cells, evaluation, params, study)
     study = open_study(evaluator, space, params)
+    before = evaluator.num_computed
     _sample(study, evaluator, space, params, on_trial)
     cells = _cells_of(study, space)
-    return _finish(space, cells, evaluator.evaluate(cells, with_base=True), params, study)
+    evaluation = evaluator.evaluate(cells, with_base=True)
+    # that call found what the trials had computed
+    num_computed = evaluator.num_computed - before
+    num_rows = evaluation.num_computed + evaluation.num_found
+    evaluation = dataclasses.replace(
+        evaluation, num_computed=num_computed, num_found=max(num_rows - num_computed, 0)
+    )
+    return _finish(space, cells, evaluation, params, study)
 
 
 def open_study(evaluator: Evaluator, space: Space, params: SearchParams) -> optuna.Study:

@@ -24,6 +24,8 @@ Kind = Literal[
 
 COUNT_PARAMETERS = ("num_speakers_forced", "min_speakers", "max_speakers")
 
+_TIE = 1e-12  # DER (fraction): cells that differ by less are equally good
+
 PHANTOM_SHARE = 0.03
 """Share of a recording's speech below which a speaker is called a phantom."""
 
@@ -172,9 +174,10 @@ def _on_edge(table: CellTable, cell: int) -> list[Notice]:
     lattice = Lattice.of(table.cells)
     if lattice is None:
         return []
+    equals = np.flatnonzero(np.abs(table.der - table.der[cell]) <= _TIE)
     return [
         Notice(kind="edge", text=f"the chosen cell lies on the grid's edge: {edge}; widen the grid")
-        for edge in lattice.edges(cell)
+        for edge in lattice.edges(cell, equals)
     ]
 
 

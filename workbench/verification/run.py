@@ -66,6 +66,8 @@ def embed_items(
     for index, outcome in outcomes:
         if isinstance(outcome, RecordingError):
             failed[index] = str(outcome)
+        elif not np.isfinite(outcome).all():
+            failed[index] = "its embedding holds values that are not finite"
         else:
             found[index] = outcome
         if on_done is not None:
