@@ -59,6 +59,27 @@ def test_cells_do_not_depend_on_who_is_computed_with_them(start, loop_prob):
         assert cell.elbo.tobytes() == together[len(FA) - 1 - index].elbo.tobytes()
 
 
+def test_models_from_several_start_partitions_step_through_time_together(start):
+    coarse = VBxStart(start.features, start.phi, initial_responsibilities(np.arange(300) // 30))
+    starts = [start, coarse, coarse, start, start, coarse, coarse]
+    together = dict(vbx_many(starts, FA, FB, loop_prob=0.8))
+    for index, each in enumerate(starts):
+        ((_, alone),) = vbx_many(each, FA[index : index + 1], FB[index : index + 1], loop_prob=0.8)
+        assert alone.elbo.tobytes() == together[index].elbo.tobytes()
+        assert alone.weights.tobytes() == together[index].weights.tobytes()
+
+
+def test_blocks_of_embeddings_give_the_same_whoever_works_on_them(start, monkeypatch):
+    monkeypatch.setattr("workbench.clustering.vbx_steps._CACHED", 1)  # three blocks
+    for one, other in zip(run(start), run(start, threads=3), strict=True):
+        assert one.elbo.tobytes() == other.elbo.tobytes()
+        assert one.weights.tobytes() == other.weights.tobytes()
+    for index, cell in enumerate(run(start)):
+        plain = plain_cell(start, FA[index], FB[index])
+        np.testing.assert_allclose(cell.elbo, plain.elbo, rtol=1e-12, atol=1e-8)
+        np.testing.assert_allclose(cell.weights, plain.weights, atol=1e-9)
+
+
 def test_speakers_that_are_switched_off_share_a_column(start, monkeypatch):
     widths = []
     matmul = np.matmul
@@ -109,13 +130,14 @@ def test_the_linear_domain_loses_nothing(rng):
     log_p = rng.normal(-300, 60, (3, 4, 50))  # far below what a float can hold
     pi = rng.dirichlet(np.ones(4), 3)
     stays = np.array([0.0, 0.7, 0.99])
-    posteriors, new, log_likelihood = hmm_posteriors(log_p, pi, np.ones((3, 4)), stays)
+    by_time = np.ascontiguousarray(log_p.transpose(2, 1, 0))
+    posteriors, new, log_likelihood = hmm_posteriors(by_time, pi.T, np.ones((4, 3)), stays)
     for model in range(3):
         transitions = stays[model] * np.eye(4) + (1 - stays[model]) * pi[model]
         expected = forward_backward(log_p[model].T, transitions, pi[model])
-        np.testing.assert_allclose(posteriors[model].T, expected[0], atol=1e-12)
+        np.testing.assert_allclose(posteriors[:, :, model], expected[0], atol=1e-12)
         assert log_likelihood[model] == pytest.approx(expected[1], rel=1e-12)
-    np.testing.assert_allclose(new.sum(axis=1), 1.0)
+    np.testing.assert_allclose(new.sum(axis=0), 1.0)
 
 
 @pytest.mark.golden

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from command import run
@@ -96,13 +97,14 @@ def test_a_recording_without_reference_fails_alone(data, tiny_hub, tmp_path):
     ("arguments", "words"),
     [
         (("onnx:nowhere.onnx", "onnx:HUB"), "nowhere.onnx"),
-        (("onnx:HUB/onnx/segmentation.onnx", "onnx:HUB"), "--embedding"),
+        (("onnx:LONE", "onnx:LONE"), "--embedding"),
         (("onnx:HUB", "onnx:HUB", "--collar", "x"), "collar"),
         (("onnx:HUB", "onnx:HUB", "--config", "nowhere.toml"), "nowhere.toml"),
     ],
 )
 def test_unusable_calls_end_with_two(arguments, words, data, tiny_hub, tmp_path):
-    call = [each.replace("HUB", str(tiny_hub)) for each in arguments]
+    lone = shutil.copy(tiny_hub / "onnx" / "segmentation.onnx", tmp_path / "lone.onnx")
+    call = [each.replace("HUB", str(tiny_hub)).replace("LONE", str(lone)) for each in arguments]
     result = run("compare", *call[:2], data[0], "--reference", data[1], "--out", tmp_path, *call[2:])
     assert result.exit_code == 2
     assert words in result.stderr

@@ -6,7 +6,8 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import RecordingError
+from workbench.errors import RecordingError, nearest
 from workbench.files import load_arrays
 from workbench.kaldi_ark import read_kaldi
 
@@ -48,6 +49,7 @@ class ArrayForm:
     order : `C`, the last axis runs fastest, or `F`, the first does
     byte_order : of raw files
     transpose : axis of the file for every axis of the result
+    runner : of Polygraphy's files, which hold the outputs of several; None: the only one
     """
 
     dtype: str | None = None
@@ -55,6 +57,55 @@ class ArrayForm:
     order: str = "C"
     byte_order: str = "little"
     transpose: tuple[int, ...] | None = None
+    runner: str | None = None
+
+
+FORM_KEYS = ("dtype", "shape", "axes", "order", "byte_order", "runner")
+"""Keys that describe an array in `geometry.json` and `steps.toml`."""
+
+
+def parse_form(
+    entry: Mapping[str, Any], axes: Sequence[str] | None, error: Callable[[str], Exception]
+) -> ArrayForm:
+    """The form that the `FORM_KEYS` of a table describe, every value checked.
+
+    Parameters
+    ----------
+    entry : may hold other keys, which are not looked at
+    axes : of the array as it is wanted; None: unknown, and `axes` in the entry is refused
+    error : makes the exception from what is wrong
+    """
+    dtype, order, byte_order = entry.get("dtype"), entry.get("order", "C"), entry.get("byte_order", "little")
+    if dtype is not None and dtype not in DTYPES:
+        raise error(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}{nearest(str(dtype), DTYPES)}")
+    if order not in ("C", "F"):
+        raise error(f"order must be C (last axis fastest) or F, found {order!r}")
+    if byte_order not in ("little", "big"):
+        raise error(f"byte_order must be little or big, found {byte_order!r}")
+    shape = entry.get("shape")
+    if shape is not None and (
+        not isinstance(shape, list)
+        or any(isinstance(size, bool) or not isinstance(size, int) or size < -1 for size in shape)
+        or shape.count(-1) > 1
+    ):
+        raise error(f"shape must list whole numbers, at most one of them -1, found {shape!r}")
+    named = entry.get("axes")
+    if named is not None:
+        if axes is None:
+            raise error("axes are known of log_probs and embeddings alone; leave the key out")
+        if not isinstance(named, list) or sorted(map(str, named)) != sorted(axes):
+            raise error(f"axes must order {', '.join(axes)}, found {named!r}")
+    runner = entry.get("runner")
+    if runner is not None and not isinstance(runner, str):
+        raise error(f"runner must be the name of one of Polygraphy's runners, found {runner!r}")
+    return ArrayForm(
+        dtype=dtype,
+        shape=None if shape is None else tuple(shape),
+        order=order,
+        byte_order=byte_order,
+        transpose=None if named is None or axes is None else tuple(named.index(axis) for axis in axes),
+        runner=runner,
+    )
 
 
 def read_array_file(path: Path, form: ArrayForm | None = None) -> dict[str, np.ndarray]:
@@ -69,7 +120,7 @@ def read_array_file(path: Path, form: ArrayForm | None = None) -> dict[str, np.n
     elif suffix == ".npy":
         found = {path.stem: _npy(path)}
     elif suffix == ".json":
-        found = _json(path)
+        found = _json(path, form.runner)
     elif suffix in KALDI:
         try:
             vectors = read_kaldi(path)
@@ -138,14 +189,16 @@ def _text(path: Path) -> np.ndarray:
     return array[:, 0] if array.shape[1] == 1 else array
 
 
-def _json(path: Path) -> dict[str, np.ndarray]:
+def _json(path: Path, runner: str | None) -> dict[str, np.ndarray]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordingError(f"{path}: is not readable JSON: {error}") from None
-    named = dict(_polygraphy(content, path.stem, path))
-    if named:
-        return named
+    runners: dict[str, list[dict[str, np.ndarray]]] = {}
+    for name, iteration in _polygraphy(content, "", path):
+        runners.setdefault(name, []).append(iteration)
+    if runners:
+        return _iterations(_chosen(runners, runner, path), path)
     try:
         if isinstance(content, Mapping):
             return {str(name): _numbers(value) for name, value in content.items()}
@@ -156,21 +209,77 @@ def _json(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _polygraphy(value: Any, name: str, path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Every array of a file that Polygraphy saved (`--save-outputs`): base64 of what `np.save` writes."""
+def _polygraphy(value: Any, runner: str, path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Runner and outputs of every iteration in a file that Polygraphy saved.
+
+    `--save-outputs` writes pairs of a runner's name and its iterations, `--save-inputs` iterations alone;
+    both are wrapped differently from version to version.
+    """
     if isinstance(value, Mapping):
-        packed = value.get("array")
-        if value.get("polygraphy_class") == "ndarray" and isinstance(packed, str):
-            try:
-                yield name, np.load(io.BytesIO(base64.b64decode(packed, validate=True)), allow_pickle=False)
-            except (ValueError, EOFError, OSError, binascii.Error) as error:
-                raise RecordingError(f"{path}: array {name!r} cannot be read: {error}") from None
+        arrays = {str(name): _packed(each) for name, each in value.items()}
+        found = {name: packed for name, packed in arrays.items() if packed is not None}
+        if found:
+            yield runner, {name: _unpacked(packed, name, path) for name, packed in found.items()}
             return
-        for key, each in value.items():
-            yield from _polygraphy(each, str(key), path)
+        named = value.get("runner_name")
+        for each in value.values():
+            yield from _polygraphy(each, runner or (named if isinstance(named, str) else ""), path)
     elif isinstance(value, list):
+        if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], list):
+            yield from _polygraphy(value[1], value[0], path)
+            return
         for each in value:
-            yield from _polygraphy(each, name, path)
+            yield from _polygraphy(each, runner, path)
+
+
+def _packed(value: Any) -> str | None:
+    """The text of an array, which may be wrapped as one that is loaded late."""
+    if isinstance(value, Mapping) and isinstance(value.get("values"), Mapping):
+        value = value["values"]
+    if isinstance(value, Mapping) and isinstance(value.get("array"), str):
+        marked = value.get("polygraphy_class") == "ndarray" or "__polygraphy_encoded_ndarray" in value
+        return value["array"] if marked else None
+    return None
+
+
+def _unpacked(packed: str, name: str, path: Path) -> np.ndarray:
+    """Base64 of what `np.save` writes, or of an .npz with one array."""
+    try:
+        found = np.load(io.BytesIO(base64.b64decode(packed, validate=True)), allow_pickle=False)
+        return found if isinstance(found, np.ndarray) else next(iter(found.values()))
+    except (ValueError, EOFError, OSError, StopIteration, zipfile.BadZipFile, binascii.Error) as error:
+        raise RecordingError(f"{path}: array {name!r} cannot be read: {error}") from None
+
+
+def _chosen(
+    runners: Mapping[str, list[dict[str, np.ndarray]]], runner: str | None, path: Path
+) -> list[dict[str, np.ndarray]]:
+    if runner is None and len(runners) == 1:
+        return next(iter(runners.values()))
+    if runner is None or runner not in runners:
+        what = f"holds no runner {runner!r}" if runner is not None else "holds the outputs of several runners"
+        raise RecordingError(
+            f"{path}: {what}; there are {', '.join(runners)}: say which in geometry.json with the line "
+            f'"runner": "{next(iter(runners))}",'
+        )
+    return runners[runner]
+
+
+def _iterations(iterations: Sequence[Mapping[str, np.ndarray]], path: Path) -> dict[str, np.ndarray]:
+    """Every output over all iterations, one batch after the other."""
+    if any(each.keys() != iterations[0].keys() for each in iterations):
+        raise RecordingError(f"{path}: not every iteration has the same outputs")
+    return {name: joined([each[name] for each in iterations], path, name) for name in iterations[0]}
+
+
+def joined(parts: Sequence[np.ndarray], path: Path, name: str) -> np.ndarray:
+    """Batches along the first axis; a single one stays as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
+        shapes = ", ".join(str(shape) for shape in dict.fromkeys(part.shape for part in parts))
+        raise RecordingError(f"{path}: the batches of {name} differ in shape: {shapes}")
+    return np.concatenate(parts)
 
 
 def _numbers(value: Any) -> np.ndarray:

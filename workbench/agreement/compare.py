@@ -14,6 +14,7 @@ from workbench.agreement.diagnosis import compare_stages, explain, output_precis
 from workbench.agreement.dump_form import other_form
 from workbench.agreement.findings import Finding
 from workbench.agreement.flips import NEAR_TIE, FrameComparison, compare_frames, count_flips, find_flips
+from workbench.agreement.front_end import name_front_end
 from workbench.agreement.guards import OutputGuard, collapsed_classes
 from workbench.agreement.results import RecordingParity
 from workbench.agreement.sides import (
@@ -28,7 +29,7 @@ from workbench.agreement.statistics import DifferenceStatistics
 from workbench.agreement.time_base import declared_classes, diagnose, nearest_chunks, order_axes
 from workbench.errors import InputError, RecordingError
 from workbench.powerset import mapping
-from workbench.segmentation import Chunking
+from workbench.segmentation import Chunking, cut_chunks
 from workbench.types import Geometry, Kind
 
 _SAMPLE_CHUNKS = 8  # chunks that are looked at closely where two sides disagree
@@ -171,7 +172,11 @@ def _judged(
                 findings += _other_answer(run, worst, shown[0][stage], shown[1][stage])
         stages = compare_stages(*shown)
         if not {finding.kind for finding in findings} & _EXPLAINED:
-            findings += explain(stages, shown[0], shown[1], _lower_precision(mine, theirs))
+            heard = next((f.waveforms(np.array([worst])) for f in feeds[:2] if isinstance(f, LiveFeed)), None)
+            if heard is None:
+                heard = cut_chunks(waveform, chunking.starts[[worst]], chunking.window_samples)
+            said = explain(stages, shown[0], shown[1], _lower_precision(mine, theirs))
+            findings += name_front_end(said, shown[0], shown[1], heard)
     duration = row.duration
     return replace(
         row,
@@ -252,9 +257,10 @@ def _dump_order(
         ).num_chunks
         line = other_form(feed.log_probs, expected)
         if line and feed.log_probs.shape[2] == len(own.powerset):
+            advice = "write the array again" if feed.path.suffix == ".npz" else "add that line"
             raise RecordingError(
-                f"{feed.path}: the values are no log-probabilities as they were read, and are if geometry.json "
-                f"says {line}; add that line, or write the array again"
+                f"{feed.path}: the values are no log-probabilities as they were read, but are as {line} in "
+                f"geometry.json would say; {advice}"
             )
         axes, words = order_axes(feed.log_probs, len(own.powerset), expected)
         if words:

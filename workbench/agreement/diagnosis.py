@@ -205,6 +205,8 @@ def _front_end(baseline: np.ndarray, candidate: np.ndarray, details: dict[str, o
     """Features that differ by a constant: samples of another scale, or no mean subtraction."""
     difference = candidate.astype(np.float64) - baseline
     spread, offset = float(np.nanstd(difference)), float(np.nanmean(difference))
+    if spread <= 1e-2 and abs(offset) < max(_FLOOR, spread):
+        return None  # features that have lost their mean have lost their level with it
     if abs(offset) < 20 * spread and spread > 1e-2:
         # log energies are cut off below: what one side has at its floor says nothing about the level
         above = (baseline > np.nanmin(baseline) + _FLOOR) & (candidate > np.nanmin(candidate) + _FLOOR)

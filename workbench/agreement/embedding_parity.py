@@ -12,6 +12,7 @@ import numpy as np
 from workbench.agreement.adequacy import SILENT, Adequacy, loudest
 from workbench.agreement.diagnosis import compare_stages, explain
 from workbench.agreement.findings import Finding
+from workbench.agreement.front_end import name_front_end
 from workbench.agreement.repeatability import Repeatability, check_repeatability
 from workbench.agreement.results import EmbeddingDifference, ParityResult, RecordingParity, unique
 from workbench.agreement.sides import SAMPLE_RATE, batches, check_audio
@@ -123,12 +124,15 @@ def _recording(
         if count:
             words = f"the {name} has no finite embedding in {count} places where the other side has one"
             findings.append(Finding(kind="non_finite", words=words, side=name, details={"count": count}))
-    if not stored:
-        worst = int(np.argmin(np.where(both, 0, 2).ravel())) if not both.all() else int(cosine.argmin())
-        chunk = cut_chunks(waveform, chunking.labelled_starts[worst : worst + 1], chunking.window_samples)
-        shown = [side.stages(chunk) for side in sides]
-        stages = compare_stages(*shown)
-        findings += explain(stages, shown[0], shown[1])
+    if both.any():
+        distance = np.full(both.shape, -np.inf)
+        distance[both] = -cosine
+        worst = int(distance.argmax()) // both.shape[1]
+        if worst < chunking.num_chunks:
+            chunk = cut_chunks(waveform, chunking.labelled_starts[[worst]], chunking.window_samples)
+            mine, theirs = (_stages(side, uri, worst, len(first), chunk) for side in sides)
+            stages = compare_stages(mine, theirs)
+            findings += name_front_end(explain(stages, mine, theirs), mine, theirs, chunk)
     return RecordingParity(
         uri=uri,
         duration=len(waveform) / SAMPLE_RATE,
@@ -156,6 +160,20 @@ def _stored(runtime: RecordedRuntime, uri: str) -> np.ndarray:
             f"{runtime}: embeddings of {uri!r} have shape {found.shape}, expected (chunk, speaker, dimension)"
         )
     return found.astype(np.float32, copy=False)
+
+
+def _stages(
+    runtime: Runtime, uri: str, chunk: int, num_chunks: int, waveform: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Stages of one chunk: of the model that is run, or what was recorded of every chunk."""
+    if not isinstance(runtime, RecordedRuntime):
+        return runtime.stages(waveform)
+    arrays = {name: each for name, each in runtime.arrays(uri).items() if each.ndim > 1}
+    return {
+        name: each[chunk : chunk + 1].astype(np.float32)
+        for name, each in arrays.items()
+        if len(each) == num_chunks and name != "embeddings"
+    }
 
 
 def _repeated(waveform: np.ndarray, *sides: Runtime) -> dict[str, Repeatability]:

@@ -166,6 +166,33 @@ def check_front_end(
     return check
 
 
+def name_front_end(
+    findings: Sequence[Finding],
+    baseline: Mapping[str, np.ndarray],
+    candidate: Mapping[str, np.ndarray],
+    waveforms: np.ndarray,
+) -> list[Finding]:
+    """`findings`, where one that blames the features says which setting of the filter bank differs.
+
+    Parameters
+    ----------
+    findings : of the stages below
+    baseline, candidate : stages by name, `fbank` of shape (1, num_frames, num_mels)
+    waveforms : float array, shape (1, num_samples), that both were made from
+    """
+    named = []
+    for finding in findings:
+        blamed = finding.kind == "front_end" and finding.details.get("stage") == _STAGE
+        if blamed and finding.side == "candidate" and "offset" not in finding.details:
+            check = explain_features(baseline[_STAGE], candidate[_STAGE], waveforms)
+            if check.causes:
+                words = f"the candidate's front end: {check.words}"
+                details = {**finding.details, "causes": list(check.causes), "residual": check.residual}
+                finding = replace(finding, words=words, details=details)
+        named.append(finding)
+    return named
+
+
 def explain_features(
     baseline: np.ndarray,
     candidate: np.ndarray,

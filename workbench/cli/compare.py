@@ -64,14 +64,14 @@ def compare(
     """Diarize with two runtimes, score both, and test the difference: report.json, a/ and b/ in --out.
 
     Two lamps: one for agreement of the two, one for correctness against the references. What a hub folder
-    does not bring, both share: --embedding, --plda, --config.
+    does not bring, both share: --embedding, --plda, --config, or the hub folder that one of them is.
     """
     from workbench.audio import find_recordings
     from workbench.cli.score import read_annotations
     from workbench.manifest import Stopwatch, run_manifest
     from workbench.rttm import read_uem
     from workbench.steps.contest import run_contest
-    from workbench.steps.sides import load_side
+    from workbench.steps.sides import load_side, shared_hub
 
     stopwatch = Stopwatch()
     recordings = find_recordings(audio, session_id.value)
@@ -83,7 +83,12 @@ def compare(
         )
     regions = None if uem is None else read_uem(uem)
     check_outputs(folders=[out], files=[json])
-    shared = {"hub": hub, "embedding": embedding, "plda": plda, "config": config}
+    shared = {
+        "hub": hub if hub is not None else shared_hub(a, b),
+        "embedding": embedding,
+        "plda": plda,
+        "config": config,
+    }
     sides = [load_side(each, **shared) for each in (a, b)]  # type: ignore[arg-type]
     with Progress(len(recordings), "recordings", quiet) as progress:
         done = 0

@@ -67,6 +67,11 @@ def record(
     One .npz per recording, with arrays by stage, and geometry.json, which also says which audio and model
     they came from. Run again, it goes on where it stopped. Steps are those of a whole pipeline: of a hub
     folder, or of a segmentation model with --embedding, --plda and --config.
+
+    recorded:DIR also reads what other programs wrote, with a geometry.json beside it: <uri>.npy, <uri>_0.bin
+    or .txt (msame), <uri>.json (Polygraphy), Kaldi's .scp and .ark. Besides the geometry it may say
+    num_frames, dtype, shape, axes, order, byte_order, stage, dimension, num_local_speakers, output, runner,
+    files (recording, output or batch) and arrays (the same per stage); errors name the line to add.
     """
     from workbench.agreement.record import Recorder, RecordParams, parse_stages
     from workbench.audio import check_uri, find_recordings, read_audio

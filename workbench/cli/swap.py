@@ -91,7 +91,7 @@ def swap(
     """
     from workbench.audio import find_recordings
     from workbench.rttm import read_rttms, read_uem
-    from workbench.steps.sides import load_side
+    from workbench.steps.sides import load_side, shared_hub
     from workbench.steps.stages import SideStages
     from workbench.steps.swap import swap_stages
 
@@ -99,7 +99,8 @@ def swap(
     check_outputs(files=[json])
     references = None if reference is None else read_rttms(reference)
     regions = None if uem is None else read_uem(uem)
-    shared = {"embedding": embedding, "plda": plda, "config": config, "hub": hub}
+    shared: dict[str, object] = {"embedding": embedding, "plda": plda, "config": config}
+    shared["hub"] = hub if hub is not None else shared_hub(baseline, candidate)
     own = {"embedding": candidate_embedding, "plda": candidate_plda, "config": candidate_config}
     first = load_side(baseline, **shared)  # type: ignore[arg-type]
     second = load_side(candidate, **shared | {k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]

@@ -136,7 +136,12 @@ class Agglomerations:
     def __init__(self, embeddings: np.ndarray, dendrogram: Dendrogram):
         self._embeddings, self._dendrogram = embeddings, dendrogram
         self._cuts: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._clusters: dict[tuple[str, int], _ByCluster] = {}
         self._found: dict[tuple[tuple[str, int], int], np.ndarray] = {}
+
+    @cached_property
+    def _unit_length(self) -> np.ndarray:
+        return unit_length(self._embeddings)
 
     def find(self, params: AHCParams) -> np.ndarray:
         """Labels of `agglomerate` for one set of parameters."""
@@ -162,8 +167,10 @@ class Agglomerations:
         key = cut, int((sizes >= min_size).sum())
         if key not in self._found:
             normalised = params.linkage in _EUCLIDEAN_ONLY
-            embeddings = unit_length(self._embeddings) if normalised else self._embeddings
-            self._found[key] = absorb_small(embeddings, labels, min_size)
+            if cut not in self._clusters:
+                embeddings = self._unit_length if normalised else self._embeddings
+                self._clusters[cut] = _ByCluster(embeddings, labels)
+            self._found[key] = self._clusters[cut].absorb_small(min_size)
         return self._found[key]
 
 
@@ -190,22 +197,41 @@ def absorb_small(embeddings: np.ndarray, labels: np.ndarray, min_size: int) -> n
     labels : int64 array, shape (num_embeddings,)
         Renumbered without gaps; all 0 if no cluster is large.
     """
-    clusters, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    large, small = clusters[counts >= min_size], clusters[counts < min_size]
-    if len(large) == 0:
-        return np.zeros(len(labels), dtype=np.int64)
-    if len(small) == 0:
-        return labels
-    by_cluster = np.split(np.argsort(members, kind="stable"), np.cumsum(counts)[:-1])
-    means = [
-        embeddings[each[0]] if len(each) == 1 else np.mean(embeddings[each], axis=0) for each in by_cluster
-    ]
-    is_large = counts >= min_size
-    distance = cdist(
-        np.stack([mean for mean, keep in zip(means, is_large, strict=True) if keep]),
-        np.stack([mean for mean, keep in zip(means, is_large, strict=True) if not keep]),
-        metric="cosine",
-    )
-    goes_to = np.arange(len(clusters))
-    goes_to[~is_large] = np.flatnonzero(is_large)[np.argmin(distance, axis=0)]
-    return np.unique(goes_to[members], return_inverse=True)[1].astype(np.int64)
+    return _ByCluster(embeddings, labels).absorb_small(min_size)
+
+
+class _ByCluster:
+    """A partition with the means of its clusters, for any smallest size.
+
+    Parameters
+    ----------
+    embeddings : float array, shape (num_embeddings, dimension)
+    labels : int array, shape (num_embeddings,)
+    """
+
+    def __init__(self, embeddings: np.ndarray, labels: np.ndarray):
+        self._embeddings, self._labels = embeddings, labels
+        _, self._members, self._counts = np.unique(labels, return_inverse=True, return_counts=True)
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        """Of every cluster: (num_clusters, dimension), in the precision of the embeddings."""
+        order, ends = np.argsort(self._members, kind="stable"), np.cumsum(self._counts)
+        means = self._embeddings[order[ends - 1]]  # of clusters of one
+        for cluster in np.flatnonzero(self._counts > 1):
+            members = order[ends[cluster] - self._counts[cluster] : ends[cluster]]
+            means[cluster] = np.mean(self._embeddings[members], axis=0)
+        return means
+
+    def absorb_small(self, min_size: int) -> np.ndarray:
+        """See the function of this name."""
+        is_large = self._counts >= min_size
+        if not is_large.any():
+            return np.zeros(len(self._labels), dtype=np.int64)
+        if is_large.all():
+            return self._labels
+        goes_to = np.arange(len(is_large))
+        distance = cdist(self._means[is_large], self._means[~is_large], metric="cosine")
+        goes_to[~is_large] = np.flatnonzero(is_large)[np.argmin(distance, axis=0)]
+        used = np.cumsum(is_large) - 1  # the large ones, numbered without gaps
+        return used[goes_to][self._members].astype(np.int64)

@@ -8,6 +8,14 @@ from typing import Any
 from workbench.errors import InputError
 from workbench.types import Geometry
 
+_LINES = {
+    "sample_rate": '"sample_rate": 16000, (Hz)',
+    "chunk_duration": '"chunk_duration": 16.0, (seconds that the model hears at once)',
+    "chunk_step": '"chunk_step": 1.6, (seconds from one chunk to the next)',
+    "frame_start": '"frame_start": 0.0, (seconds from the start of the chunk to the first frame)',
+    "frame_duration": '"frame_duration": 0.025, (seconds that one frame sees)',
+    "frame_step": '"frame_step": 0.02, (seconds from one frame to the next)',
+}
 _NUMBERS = ("sample_rate", "chunk_duration", "chunk_step", "frame_start", "frame_duration", "frame_step")
 
 
@@ -26,7 +34,8 @@ def geometry_from_json(fields: Mapping[str, Any], path: object) -> Geometry:
         raise InputError(f"{path}: the geometry must be a JSON object, found {type(fields).__name__}")
     missing = [name for name in _NUMBERS if name not in fields]
     if missing:
-        raise InputError(f"{path}: the geometry lacks {', '.join(missing)}")
+        lines = " and ".join(_LINES[name] for name in missing)
+        raise InputError(f"{path}: the geometry lacks {', '.join(missing)}; add a line such as {lines}")
     for name in _NUMBERS:
         value = fields[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:

@@ -1,8 +1,10 @@
-"""Arrays recorded earlier, by this program or any other: a folder of `<uri>.npz` and `geometry.json`."""
+"""Arrays recorded earlier, by this program or any other: a folder of `<uri>.npz` and `geometry.json`.
+
+In place of the `.npz` there may be dumps of other programs: see `workbench.runtimes.dumps`.
+"""
 
 from __future__ import annotations
 
-import json
 import zipfile
 from math import ceil
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from workbench.errors import InputError, nearest
-from workbench.files import safe_name
+from workbench.errors import InputError, RecordingError, nearest
+from workbench.files import load_arrays, safe_name
+from workbench.runtimes.dumps import DumpFolder, read_head
 from workbench.runtimes.geometry import geometry_from_json
 from workbench.runtimes.spec import RuntimeSpec
 from workbench.types import Geometry, Kind
@@ -29,10 +32,20 @@ class RecordedRuntime:
     def __init__(self, folder: Path, name: str | None = None):
         self.folder = folder
         self.name = name or f"recorded:{folder}"
-        self._geometry = _read_geometry(folder)
+        if not folder.is_dir():
+            raise InputError.at(folder, "no such folder")
+        head = read_head(folder / "geometry.json")
+        self._geometry = geometry_from_json(head, folder / "geometry.json")
         self.uris = tuple(sorted(path.stem for path in folder.glob("*.npz")))
+        self._dumps = None if self.uris else DumpFolder(folder, head, self._geometry)
+        if self._dumps is not None:
+            self.uris = self._dumps.uris
         if not self.uris:
-            raise InputError.at(folder, "holds no <uri>.npz; a recorded folder has one per recording")
+            raise InputError.at(
+                folder,
+                "holds no <uri>.npz, nor dumps of another program (.bin, .txt, .npy, .json, .scp, ...); a "
+                "recorded folder has one per recording",
+            )
         self._kind: Kind = "segmentation" if "log_probs" in self._first_names() else "embedding"
         if self._kind == "segmentation" and not self._geometry.powerset:
             raise InputError.at(
@@ -81,9 +94,37 @@ class RecordedRuntime:
         """Embeddings of a recording, shape (num_chunks, num_local_speakers, dimension); NaN where none."""
         return self.stage(uri, "embeddings")
 
+    @property
+    def holds_whole_recordings(self) -> bool:
+        """Whether there is one embedding for a whole recording, as Kaldi's vectors are, and not per chunk."""
+        return self._dumps is not None and self._dumps.whole
+
+    def arrays(self, uri: str) -> dict[str, np.ndarray]:
+        """All arrays of a recording as recorded; a `RecordingError` where it is missing or damaged."""
+        if uri not in self.uris:
+            raise RecordingError(
+                f"{self}: holds no {uri}{'.npz' if self._dumps is None else ''}; record {uri!r} there, or "
+                "leave it out"
+            )
+        path = self.path(uri)
+        found = self._dumps.arrays(uri) if self._dumps is not None else load_arrays(path, RecordingError)
+        for name, array in found.items():
+            if array.dtype.kind not in "fiu":
+                raise RecordingError(f"{path}: {name} must hold numbers, found {array.dtype}")
+        return found
+
+    def path(self, uri: str) -> Path:
+        """The file of a recording."""
+        return self.folder / f"{uri}.npz" if self._dumps is None else self._dumps.path(uri)
+
     def stage(self, uri: str, name: str) -> np.ndarray:
         """One recorded array as float32."""
         path = self._path(uri)
+        if self._dumps is not None:
+            content = self._dumped(uri)
+            if name not in content:
+                raise InputError.at(path, f"holds no array {name!r}; it has {', '.join(content) or 'none'}")
+            return self._checked(path, name, content[name])
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 if name not in content.files:
@@ -95,6 +136,16 @@ class RecordedRuntime:
             if isinstance(error, InputError):
                 raise
             raise InputError.at(path, f"is not a readable npz file: {error}") from error
+        return self._checked(path, name, array)
+
+    def _dumped(self, uri: str) -> dict[str, np.ndarray]:
+        try:
+            return self.arrays(uri)
+        except RecordingError as error:
+            raise InputError(str(error)) from None
+
+    @staticmethod
+    def _checked(path: Path, name: str, array: np.ndarray) -> np.ndarray:
         if array.dtype.kind not in "fiu":
             raise InputError.at(path, f"{name} must hold numbers, found {array.dtype}")
         if name in _RANK and array.ndim != _RANK[name]:
@@ -106,6 +157,8 @@ class RecordedRuntime:
     def stage_names(self, uri: str) -> tuple[str, ...]:
         """Names of the arrays recorded for a recording."""
         path = self._path(uri)
+        if self._dumps is not None:
+            return tuple(self._dumped(uri))
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 return tuple(content.files)
@@ -125,7 +178,9 @@ class RecordedRuntime:
         self._refuse()
 
     def _first_names(self) -> tuple[str, ...]:
-        """Stages of the first recording that can be read: a damaged file fails alone, when it is asked for."""
+        """Stages of the first recording that can be read: a damaged file fails alone, when asked for."""
+        if self._dumps is not None:
+            return self._dumps.stages(self.uris[0])
         for uri in self.uris[:-1]:
             try:
                 return self.stage_names(uri)
@@ -134,8 +189,8 @@ class RecordedRuntime:
         return self.stage_names(self.uris[-1])
 
     def _path(self, uri: str) -> Path:
-        path = self.folder / f"{safe_name(uri)}.npz"
-        if uri not in self.uris and not path.is_file():
+        path = self.folder / f"{safe_name(uri)}.npz" if self._dumps is None else self._dumps.path(uri)
+        if uri not in self.uris and (self._dumps is not None or not path.is_file()):
             raise InputError.at(
                 path, f"no recording {uri!r} here{nearest(uri, self.uris)}; there are {len(self.uris)} others"
             )
@@ -146,23 +201,6 @@ class RecordedRuntime:
             f"{self}: holds arrays recorded earlier and cannot run on a waveform; read them by the name of "
             "the recording, or give a torch: or onnx: runtime"
         )
-
-
-def _read_geometry(folder: Path) -> Geometry:
-    path = folder / "geometry.json"
-    if not folder.is_dir():
-        raise InputError.at(folder, "no such folder")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError.at(
-            path,
-            "no such file; it must say sample_rate, chunk_duration, chunk_step, frame_start, frame_duration, "
-            "frame_step and powerset of the recorded model",
-        ) from None
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError.at(path, f"is not readable JSON: {error}") from None
-    return geometry_from_json(content, path)
 
 
 def load_recorded(spec: RuntimeSpec, kind: Kind | None) -> RecordedRuntime:

@@ -22,7 +22,7 @@ from workbench.errors import InputError, RecordingError
 from workbench.pipeline import SAMPLE_RATE, diarize_features, extract_features
 from workbench.rttm import write_rttm
 from workbench.runtimes import Runtime
-from workbench.scoring import DiarizationCounts, ScoreReport, score, score_files
+from workbench.scoring import DiarizationCounts, ScoreReport, describe_convention, score, score_files
 from workbench.scoring.comparison import SystemComparison, compare_files
 from workbench.scoring.significance import permutation_p
 from workbench.steps.sides import PipelineSide
@@ -222,6 +222,10 @@ def run_contest(
     regions = _regions(truth, outputs) if uem is None else {uri: uem[uri] for uri in done if uri in uem}
     how: dict[str, Any] = {"collar": collar, "skip_overlap": skip_overlap}
     scores = {side: score_files(truth, outputs[side], regions, **how) for side in outputs}
+    if uem is None:
+        said = describe_convention(collar, skip_overlap, has_uem=False)
+        said = said.replace("reference and hypothesis", "reference and both outputs")
+        scores = {side: dataclasses.replace(report, convention=said) for side, report in scores.items()}
     comparison = compare_files(truth, outputs["a"], outputs["b"], regions, **how)
     trivial = {uri: _one_speaker(annotation) for uri, annotation in outputs["a"].items()}
     return ContestResult(

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from workbench.array_files import DTYPES, SUFFIXES, ArrayForm, apply_form, read_array_file
+from workbench.array_files import FORM_KEYS, SUFFIXES, ArrayForm, apply_form, parse_form, read_array_file
 from workbench.errors import InputError, RecordingError, nearest
 from workbench.rttm import read_rttm
+from workbench.runtimes.dumps import COUNTS
 from workbench.runtimes.geometry import geometry_from_json
 from workbench.steps.names import BY_NAME, STEPS, Step
 from workbench.steps.pipeline import segments_array
@@ -23,7 +24,8 @@ from workbench.types import Geometry
 DESCRIPTION = "steps.toml"
 """What a folder's arrays are called and how its raw files are to be read."""
 
-_KEYS = ("dtype", "shape", "axes", "order", "byte_order", "step")
+_KEYS = (*FORM_KEYS, "step")
+_OF_RECORDED_FOLDERS = (*COUNTS, "output")  # keys that only the runtime recorded:DIR looks at
 _ABOUT_THE_REST = ("geometry.json", "manifest.json", "metadata.json")
 
 
@@ -102,8 +104,8 @@ class StepsFolder:
         return described.step if described else BY_NAME.get(name)
 
 
-def open_steps(text: str | Path) -> StepsFolder:
-    """A side from its folder, or from `recorded:DIR`.
+def open_steps(text: str | Path, *, may_be_empty: bool = False) -> StepsFolder:
+    """A side from its folder, or from `recorded:DIR`; one without any step is an error, if not allowed.
 
     Recordings are `<uri>.npz`, folders `<uri>/` of arrays, or files `<uri>.<step>.<ending>`; a folder that
     holds the arrays of one recording alone is that recording. `<uri>.rttm` gives the segments.
@@ -128,7 +130,7 @@ def open_steps(text: str | Path) -> StepsFolder:
     for uri, names in _loose(folder, described, unknown).items():
         mine = uri or (next(iter(recordings)) if len(recordings) == 1 else folder.resolve().name)
         recordings.setdefault(mine, {}).update(names)
-    if not recordings:
+    if not recordings and not may_be_empty:
         raise InputError.at(
             folder,
             "holds no array of a step; expected <uri>.npz, folders of arrays, or files named after steps "
@@ -187,7 +189,7 @@ def _described(name: str, entry: Mapping[str, Any], source: Path) -> Described:
         return InputError.at(source, f"arrays.{name}: {problem}")
 
     for key in entry:
-        if key not in _KEYS:
+        if key not in (*_KEYS, *_OF_RECORDED_FOLDERS):
             raise error(f"unknown key {key!r}{nearest(key, _KEYS)}; known are {', '.join(_KEYS)}")
     meant = entry.get("step", name)
     if meant not in BY_NAME:
@@ -196,33 +198,7 @@ def _described(name: str, entry: Mapping[str, Any], source: Path) -> Described:
             f"'...': {', '.join(step.array for step in STEPS)}"
         )
     step = BY_NAME[meant]
-    dtype, order, byte_order = entry.get("dtype"), entry.get("order", "C"), entry.get("byte_order", "little")
-    if dtype is not None and dtype not in DTYPES:
-        raise error(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
-    if order not in ("C", "F"):
-        raise error(f"order must be C (last axis fastest) or F, found {order!r}")
-    if byte_order not in ("little", "big"):
-        raise error(f"byte_order must be little or big, found {byte_order!r}")
-    shape = entry.get("shape")
-    if shape is not None and (
-        not isinstance(shape, list)
-        or any(isinstance(size, bool) or not isinstance(size, int) or size < -1 for size in shape)
-        or shape.count(-1) > 1
-    ):
-        raise error(f"shape must list whole numbers, at most one of them -1, found {shape!r}")
-    axes = entry.get("axes")
-    if axes is not None and (not isinstance(axes, list) or sorted(map(str, axes)) != sorted(step.axes)):
-        raise error(f"axes must order {', '.join(step.axes)}, found {axes!r}")
-    return Described(
-        form=ArrayForm(
-            dtype=dtype,
-            shape=None if shape is None else tuple(shape),
-            order=order,
-            byte_order=byte_order,
-            transpose=None if axes is None else tuple(axes.index(axis) for axis in step.axes),
-        ),
-        step=step,
-    )
+    return Described(form=parse_form(entry, step.axes, error), step=step)
 
 
 def _loose(

@@ -94,6 +94,17 @@ def load_side(
     )
 
 
+def shared_hub(*texts: str) -> Path | None:
+    """The hub folder that one of several sides is, or lies in as its ONNX export, for those that need one."""
+    for text in texts:
+        path = Path(text) if ":" not in text.partition("/")[0] else parse_spec(text).path
+        inside = path.parent.parent if path.parent.name == "onnx" else None
+        for folder in (path, inside):
+            if folder is not None and _is_hub(folder):
+                return folder
+    return None
+
+
 def _is_hub(path: Path) -> bool:
     """Whether a folder has the layout of a hub model with everything a pipeline needs but perhaps a PLDA."""
     return path.is_dir() and (path / "config.toml").is_file() and (path / "embedding").is_dir()

@@ -34,6 +34,7 @@ from workbench.reconstruction import reconstruct
 from workbench.scoring.prepared import PreparedReference
 from workbench.sweeps.activation import Runs, SlotActivity
 from workbench.sweeps.outcome import Outcome, Output, Scored
+from workbench.sweeps.pools import usable_cores
 from workbench.sweeps.settings import PluginParams, SweepSettings
 from workbench.types import INACTIVE, Features
 
@@ -77,20 +78,22 @@ class ChunkSweep:
     def run(self, settings: Sequence[SweepSettings]) -> Iterator[tuple[int, Scored]]:
         """Position and result of every cell, as they are finished."""
         for index, outcome in self.outcomes(settings):
-            yield index, Scored.of(outcome, self._output(settings[index], outcome.hard_clusters))
+            yield index, Scored.of(outcome, self._output(settings[index], outcome))
 
-    def outcomes(self, settings: Sequence[SweepSettings]) -> Iterator[tuple[int, Outcome]]:
+    def outcomes(
+        self, settings: Sequence[SweepSettings], *, threads: int = 1
+    ) -> Iterator[tuple[int, Outcome]]:
         """Position and clustering of every cell, as they are finished; equal ones are computed once."""
         jobs: dict[Job, list[int]] = {}
         for index, each in enumerate(settings):
             jobs.setdefault(Job.of(each), []).append(index)
-        for job, outcome in self._cluster(list(jobs)):
+        for job, outcome in self._cluster(list(jobs), threads):
             for index in jobs[job]:
                 yield index, outcome
 
     def outcome(self, settings: SweepSettings) -> Outcome:
-        """The clustering of one cell."""
-        ((_, outcome),) = self.outcomes([settings])
+        """The clustering of one cell, by all cores: someone is waiting for it."""
+        ((_, outcome),) = self.outcomes([settings], threads=usable_cores())
         return outcome
 
     def annotation(self, settings: SweepSettings) -> Annotation:
@@ -127,7 +130,7 @@ class ChunkSweep:
             self._views[num_frames] = View(features)
         return self._views[num_frames]
 
-    def _cluster(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+    def _cluster(self, jobs: Sequence[Job], threads: int) -> Iterator[tuple[Job, Outcome]]:
         """Every job with its outcome, in an order that lets them share work."""
         batches: dict[tuple[Any, ...], list[Job]] = {}
         for job in jobs:
@@ -146,9 +149,9 @@ class ChunkSweep:
                 key += (job.init_smoothing, job.loop_prob is None, job.precision)
                 batches.setdefault(key, []).append(job)
         for batch in batches.values():
-            yield from self._run_vbx(batch)
+            yield from self._run_vbx(batch, threads)
 
-    def _run_vbx(self, batch: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+    def _run_vbx(self, batch: Sequence[Job], threads: int) -> Iterator[tuple[Job, Outcome]]:
         """Jobs that start from the same partition."""
         first = batch[0]
         view, params = self.view(first.median_filter), first.vbx
@@ -168,6 +171,7 @@ class ChunkSweep:
             [job.vbx.Fb for job in batch],
             max_iters=[int(job.vbx.max_iters) for job in batch],
             loop_prob=None if first.loop_prob is None else [float(job.loop_prob or 0.0) for job in batch],
+            threads=threads,
         )
         while found := list(islice(cells, _FINISHED_TOGETHER)):
             outcomes = view.finish_vbx([(batch[index].vbx, cell) for index, cell in found])
@@ -185,14 +189,13 @@ class ChunkSweep:
             start, params.Fa, params.Fb, max_iters=int(params.max_iters), loop_prob=job.loop_prob
         )
 
-    def _output(self, settings: SweepSettings, hard_clusters: np.ndarray) -> Output:
-        digest = hashlib.blake2b(hard_clusters.tobytes(), digest_size=16).digest()
-        key = (digest, settings.median_filter, *settings.reconstruction_options().items())
+    def _output(self, settings: SweepSettings, outcome: Outcome) -> Output:
+        key = (outcome.digest, settings.median_filter, *settings.reconstruction_options().items())
         if key not in self._outputs:
             if len(self._outputs) >= _KEPT:
                 self._outputs.clear()
                 self._scores.clear()
-            self._outputs[key] = self._score(settings, self._runs(settings, hard_clusters))
+            self._outputs[key] = self._score(settings, self._runs(settings, outcome.hard_clusters))
         return self._outputs[key]
 
     def _runs(self, settings: SweepSettings, hard_clusters: np.ndarray) -> Runs:
@@ -256,6 +259,7 @@ class View:
         self._trainings: dict[Convention, TrainingSet] = {}
         self._activities: dict[FrameAxis, SlotActivity] = {}
         self._ahc: dict[tuple[Any, ...], Outcome] = {}
+        self._digests: dict[int, tuple[np.ndarray, bytes]] = {}
         self._agglomerations: dict[tuple[str, str], Agglomerations] = {}
         self._kmeans: dict[tuple[Any, ...], np.ndarray] = {}
 
@@ -293,7 +297,11 @@ class View:
             cuts = Agglomerations(training.embeddings, training.dendrogram(params.linkage))
             self._agglomerations[params.convention, params.linkage] = cuts
         labels = cuts.find(params)
-        key = (params.convention, hashlib.blake2b(labels.tobytes(), digest_size=16).digest())
+        known, digest = self._digests.get(id(labels), (None, b""))
+        if known is not labels:  # else the very array that was found before
+            digest = hashlib.blake2b(labels.tobytes(), digest_size=16).digest()
+            self._digests[id(labels)] = labels, digest
+        key = (params.convention, digest)
         if key not in self._ahc:
             centroids = cluster_means(training.embeddings, labels)
             (cosines,) = self.assigner.cosines([centroids])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,11 @@ class Outcome:
     num_clusters: int
     elbo: np.ndarray = field(default_factory=lambda: np.zeros(0))
     converged: bool = True
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Equal for equal clusterings; cells that share an outcome share it, too."""
+        return hashlib.blake2b(self.hard_clusters.tobytes(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, eq=False)

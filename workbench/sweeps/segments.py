@@ -11,7 +11,7 @@ import pandas as pd
 from pyannote.core import Annotation
 
 from workbench.clustering import PLDA, XVectorParams
-from workbench.clustering.batched_vbx import vbx_many
+from workbench.clustering.batched_vbx import VBxStart, vbx_many
 from workbench.clustering.xvectors import EPSILON, SegmentSet, cluster_segments, merge_segments
 from workbench.errors import InputError
 from workbench.reconstruction import reconstruct_segments
@@ -99,18 +99,24 @@ class SegmentSweep:
     def _cluster(self, jobs: Sequence[XVectorParams]) -> Iterator[tuple[XVectorParams, Outcome]]:
         """Every clustering with its outcome, in an order that lets them share work."""
         segments = self.segments
-        batches: dict[tuple[Any, ...], list[XVectorParams]] = {}
+        batches: dict[int | None, list[XVectorParams]] = {}
         for params in jobs:
             if params.method == "ahc" or len(segments) < 2:
                 found = cluster_segments(self.features, params, segments.plda, segments)
                 yield params, _outcome(*found)
                 continue
-            level = segments.dendrogram.level(segments.height(params.threshold))
-            key = (level, params.lda_dim, params.init_smoothing)
-            batches.setdefault(key, []).append(params)
+            batches.setdefault(params.lda_dim, []).append(params)
         for batch in batches.values():
+            starts: dict[tuple[Any, ...], VBxStart] = {}  # of cells that start from the same partition
+            of_cell = []
+            for params in batch:
+                level = segments.dendrogram.level(segments.height(params.threshold))
+                key = (level, params.init_smoothing)
+                if key not in starts:
+                    starts[key] = segments.model(params)
+                of_cell.append(starts[key])
             cells = vbx_many(
-                segments.model(batch[0]),
+                of_cell,
                 [params.Fa for params in batch],
                 [params.Fb for params in batch],
                 max_iters=[int(params.max_iters) for params in batch],
