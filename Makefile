@@ -40,7 +40,8 @@ types: ## mypy
 # Two rounds: what computes takes all cores, a file each; what is timed by a person's patience has them alone.
 # Exit code 5 of pytest: none of the chosen tests is of that kind.
 unit: ## pytest, with everything that is marked; TESTS=tests/test_rttm.py for a part
-	$(ONE_THREAD) $(PY) -m pytest $(TESTS) -m "not browser and not notebook" -n auto --dist loadfile || [ $$? = 5 ]
+	$(ONE_THREAD) $(PY) -m pytest $(TESTS) -m "not browser and not notebook" \
+	  -n auto --dist loadfile --no-loadscope-reorder || [ $$? = 5 ]
 	$(ONE_THREAD) $(PY) -m pytest $(TESTS) -m "browser or notebook" || [ $$? = 5 ]
 
 test-ui: setup ## the browser tests alone

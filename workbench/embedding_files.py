@@ -200,8 +200,10 @@ def _load_parquet(path: Path) -> EmbeddingSet:
     import pyarrow.parquet as pq
 
     try:
-        with open(path, "rb") as file:
-            table = pq.read_table(file)
+        # From memory and in this thread: with Arrow's threads on a Python file, a process that ends soon
+        # after may abort.
+        content = pa.BufferReader(path.read_bytes())
+        table = pq.ParquetFile(content, pre_buffer=False).read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise InputError.at(path, f"cannot be read as Parquet: {str(error).splitlines()[0]}") from None
     for column in ("name", "embedding"):
