@@ -122,12 +122,14 @@ def test_swap_measures_the_noise_between_embeddings(data, tiny_hub):
             ("record", "onnx:HUB/onnx/segmentation.onnx", "AUDIO", "--stages", "steps", "--out", "OUT"),
             "--embedding",
         ),
-        (("swap", "onnx:HUB/onnx/segmentation.onnx", "onnx:HUB", "AUDIO"), "--embedding"),
+        (("swap", "onnx:LONE", "onnx:LONE", "AUDIO"), "--embedding"),
         (("swap", "onnx:HUB", "onnx:HUB", "AUDIO", "--reference", "nowhere.rttm"), "nowhere.rttm"),
     ],
 )
 def test_unusable_calls_end_with_two(arguments, words, recorded, data, tiny_hub, tmp_path):
-    places = {"AUDIO": data[0], "TORCH": recorded / "torch", "HUB": tiny_hub, "OUT": tmp_path / "out"}
+    lone = shutil.copy(tiny_hub / "onnx" / "segmentation.onnx", tmp_path / "lone.onnx")
+    places = {"AUDIO": data[0], "TORCH": recorded / "torch", "HUB": tiny_hub, "LONE": lone}
+    places["OUT"] = tmp_path / "out"
     for name, place in places.items():
         arguments = tuple(each.replace(name, str(place)) for each in arguments)
     result = run(*arguments)
