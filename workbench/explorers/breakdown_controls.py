@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets
 
 from workbench.explorers.callbacks import ErrorStrip
+from workbench.explorers.controls import button, choice, label, switch
 from workbench.explorers.error_table import ErrorTable
 from workbench.explorers.playback import Player
 from workbench.plots import theme
@@ -49,19 +50,19 @@ class ErrorControls(ipywidgets.VBox):
 
     def _build_controls(self, review: Review, collar: float) -> None:
         names = list(review.systems)
-        self.first = _choice("A", names, names[0], 210, 16)
+        self.first = choice("A", names, names[0], 210, 16)
         others = [("–", ALL), *((name, name) for name in names)]
-        self.second = _choice("B", others, names[1] if len(names) > 1 else ALL, 210, 16)
+        self.second = choice("B", others, names[1] if len(names) > 1 else ALL, 210, 16)
         collars = [("no collar", 0.0), (f"{collar or 0.25:g} s", collar or 0.25)]
-        self.collar = _switch(collars, collar, "Left out on each side of every reference boundary", 82)
+        self.collar = switch(collars, collar, "Left out on each side of every reference boundary", 82)
         self.overlap = ipywidgets.Checkbox(
             value=True, description="overlap scored", indent=False, layout={"width": "124px"}
         )
-        self.sort = _choice("Sort", list(SORTS.items()), "worst", 190, 32)
-        self.recording = _choice("Recording", review.uris, review.uris[0], 300, 68)
-        self.detail = _switch([("A", 0), ("B", 1)], 0, "Whose confusions are shown", 40)
-        self.by = _choice("By", list(PARTS.items()), "overlap", 160, 20)
-        self.pooled = _switch(
+        self.sort = choice("Sort", list(SORTS.items()), "worst", 190, 32)
+        self.recording = choice("Recording", review.uris, review.uris[0], 300, 68)
+        self.detail = switch([("A", 0), ("B", 1)], 0, "Whose confusions are shown", 40)
+        self.by = choice("By", list(PARTS.items()), "overlap", 160, 20)
+        self.pooled = switch(
             [("this recording", False), ("all", True)], False, "Parts of which recordings", 112
         )
         self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "200px", "height": "16px"})
@@ -75,26 +76,26 @@ class ErrorControls(ipywidgets.VBox):
         self.verdict = ipywidgets.HTML(layout={"width": "100%"})
         self.player = Player(text=HINT if review.audio else SILENT)
         self.player.layout = {"flex": "1 1 auto", "min_width": "0"}
-        self.before = _button("◀ change", "Two seconds before the nearest change of speaker", 84)
-        self.after = _button("change ▶", "Two seconds after the nearest change of speaker", 84)
-        self.voice = _choice("", [("a speaker …", ALL)], ALL, 150, 0)
+        self.before = button("◀ change", "Two seconds before the nearest change of speaker", 84)
+        self.after = button("change ▶", "Two seconds after the nearest change of speaker", 84)
+        self.voice = choice("", [("a speaker …", ALL)], ALL, 150, 0)
         self.voice.tooltip = "All that one speaker says in this recording"
-        self.play_voice = _button("▶ all of", "Play all that the chosen speaker says", 70)
-        self.listed = _switch(
+        self.play_voice = button("▶ all of", "Play all that the chosen speaker says", 70)
+        self.listed = switch(
             [("A", 0), ("B", 1), ("B vs A", BOTH)],
             0,
             "Whose errors are listed, or what B fixed and broke",
             52,
         )
-        self.scope = _switch([("this recording", False), ("all", True)], False, "Which recordings", 112)
-        self.kind = _choice("Kind", KINDS, ALL, 150, 32)
+        self.scope = switch([("this recording", False), ("all", True)], False, "Which recordings", 112)
+        self.kind = choice("Kind", KINDS, ALL, 150, 32)
         lengths = [(f"≥ {value:g} s" if value else "any duration", value) for value in DURATIONS]
-        self.shortest = _choice("", lengths, 0.0, 118, 0)
-        self.speaker = _choice("Speaker", [("all", ALL)], ALL, 210, 60)
+        self.shortest = choice("", lengths, 0.0, 118, 0)
+        self.speaker = choice("Speaker", [("all", ALL)], ALL, 210, 60)
         self.table = ErrorTable()
-        self.format = _choice("Export", list(EXPORTS.items()), ".csv", 150, 46)
+        self.format = choice("Export", list(EXPORTS.items()), ".csv", 150, 46)
         self.path = ipywidgets.Text(value="errors", layout={"width": "150px"}, tooltip="File, without ending")
-        self.export = _button("Write", "Write all errors that the filters let through", 62)
+        self.export = button("Write", "Write all errors that the filters let through", 62)
         self.exported = ipywidgets.HTML()
 
     def _rows(self) -> list[ipywidgets.Widget]:
@@ -102,14 +103,14 @@ class ErrorControls(ipywidgets.VBox):
         systems = ipywidgets.HBox([self.first, self.second, self.collar, self.overlap, self.sort], layout=row)
         systems.layout.justify_content = "space-between"
         overview = ipywidgets.HBox(
-            [self.recording, _label("confusions of"), self.detail, self.by, self.pooled], layout=row
+            [self.recording, label("confusions of"), self.detail, self.by, self.pooled], layout=row
         )
         overview.add_class("wb-controls")
         sound = ipywidgets.HBox(
             [self.player, self.before, self.after, self.play_voice, self.voice], layout=row
         )
         filters = ipywidgets.HBox(
-            [_label("errors of"), self.listed, self.scope, self.kind, self.shortest, self.speaker], layout=row
+            [label("errors of"), self.listed, self.scope, self.kind, self.shortest, self.speaker], layout=row
         )
         export = ipywidgets.HBox([self.format, self.path, self.export, self.exported], layout=row)
         answer = ipywidgets.HBox([self.headline, self.progress], layout=row)
@@ -125,33 +126,3 @@ class ErrorControls(ipywidgets.VBox):
             self.table,
             export,
         ]
-
-
-def _choice(description: str, options: Any, value: Any, width: int, label: int) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(
-        description=description,
-        options=options,
-        value=value,
-        style={"description_width": f"{label}px"},
-        layout={"width": f"{width}px"},
-    )
-
-
-def _switch(options: list[tuple[str, Any]], value: Any, tooltip: str, width: int) -> ipywidgets.ToggleButtons:
-    return ipywidgets.ToggleButtons(
-        options=options,
-        value=value,
-        tooltips=[tooltip] * len(options),
-        style={"button_width": f"{width}px"},
-        layout={"width": "auto", "flex": "0 0 auto"},
-    )
-
-
-def _button(description: str, tooltip: str, width: int) -> ipywidgets.Button:
-    return ipywidgets.Button(
-        description=description, tooltip=tooltip, layout={"width": f"{width}px", "flex": "0 0 auto"}
-    )
-
-
-def _label(text: str) -> ipywidgets.HTML:
-    return ipywidgets.HTML(f'<span class="wb-about">{text}</span>', layout={"margin": "0 4px 0 10px"})

@@ -8,6 +8,7 @@ import ipywidgets
 
 from workbench.explorers.callbacks import ErrorStrip
 from workbench.explorers.clustering_grid_study import GridStudy
+from workbench.explorers.controls import button, choice
 from workbench.explorers.playback import Player
 from workbench.plots import theme
 from workbench.plots.grid_measures import MEASURES
@@ -37,13 +38,13 @@ class GridControls(ipywidgets.VBox):
         names = names or list(study.grid.names)
         across = names[0]
         down = names[1] if len(names) > 1 else next((n for n in study.grid.names if n != across), across)
-        self.x = _choice("x", [(name, name) for name in study.grid.names], across, 158, 14)
-        self.y = _choice("y", [(name, name) for name in study.grid.names], down, 158, 14)
+        self.x = choice("x", [(name, name) for name in study.grid.names], across, 158, 14)
+        self.y = choice("y", [(name, name) for name in study.grid.names], down, 158, 14)
         known = [name for name in MEASURES if name != "noise" or study.stability is not None]
-        self.colour = _choice("Colour", [(MEASURES[name], name) for name in known], "der", 252, 46)
+        self.colour = choice("Colour", [(MEASURES[name], name) for name in known], "der", 252, 46)
         every = [(f"all {len(study.uris)} pooled", ALL), *((uri, uri) for uri in study.uris)]
-        self.recordings = _choice("Recordings", every, ALL, 236, 74)
-        self.lanes = _choice("Lanes", [(uri, uri) for uri in study.uris], study.uris[0], 206, 42)
+        self.recordings = choice("Recordings", every, ALL, 236, 74)
+        self.lanes = choice("Lanes", [(uri, uri) for uri in study.uris], study.uris[0], 206, 42)
         self.held = {
             name: ipywidgets.SelectionSlider(
                 description=name,
@@ -55,9 +56,9 @@ class GridControls(ipywidgets.VBox):
             )
             for name, values in study.grid.values.items()
         }
-        self.default = _button("◇ default", "Go to the cell that is nearest to the default")
-        self.best = _button("★ best", "Go to the cell with the lowest DER")
-        self.out_of_fold = _button("☆ out of fold", "Go to the cell that most folds choose")
+        self.default = button("◇ default", "Go to the cell that is nearest to the default", 104)
+        self.best = button("★ best", "Go to the cell with the lowest DER", 104)
+        self.out_of_fold = button("☆ out of fold", "Go to the cell that most folds choose", 104)
         self.stage = ipywidgets.HTML()
         self.stage.add_class("wb-progress")
         self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "320px", "height": "16px"})
@@ -91,19 +92,3 @@ def _nearest(values: Any, wanted: Any) -> Any:
         return wanted if wanted in values else next(iter(values))
     numbers = [value for value in values if isinstance(value, int | float)]
     return min(numbers, key=lambda value: abs(value - wanted)) if numbers else next(iter(values))
-
-
-def _choice(description: str, options: Any, value: Any, width: int, label: int) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(
-        description=description,
-        options=options,
-        value=value,
-        style={"description_width": f"{label}px"},
-        layout={"width": f"{width}px"},
-    )
-
-
-def _button(description: str, tooltip: str) -> ipywidgets.Button:
-    return ipywidgets.Button(
-        description=description, tooltip=tooltip, layout={"width": "104px", "flex": "0 0 auto"}
-    )

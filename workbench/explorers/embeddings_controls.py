@@ -6,8 +6,8 @@ from typing import Any
 
 import ipywidgets
 
-from workbench.explorers.breakdown_controls import _button, _choice, _label, _switch
 from workbench.explorers.callbacks import ErrorStrip
+from workbench.explorers.controls import button, choice, label, switch
 from workbench.explorers.embeddings_study import COSINE, PLDA_SCORES, EmbeddingStudy
 from workbench.explorers.playback import Player
 from workbench.explorers.threshold_grip import ThresholdGrip
@@ -37,29 +37,29 @@ class EmbeddingControls(ipywidgets.VBox):
 
     def _build_controls(self, study: EmbeddingStudy) -> None:
         names = list(study.models) or ["–"]
-        self.model = _choice("Model", names, names[0], 230, 44)
+        self.model = choice("Model", names, names[0], 230, 44)
         others = [("–", NOBODY), *((name, name) for name in names)]
-        self.other = _choice("against", others, names[1] if len(names) > 1 else NOBODY, 240, 52)
+        self.other = choice("against", others, names[1] if len(names) > 1 else NOBODY, 240, 52)
         scorings = [(SCORINGS[each], each) for each in study.scorings]
-        self.scoring = _switch(scorings, study.scorings[0], "How two embeddings are compared", 66)
+        self.scoring = switch(scorings, study.scorings[0], "How two embeddings are compared", 66)
         self.threshold = ipywidgets.FloatText(
             description="Threshold",
             step=0.01,
             style={"description_width": "66px"},
             layout={"width": "166px"},
         )
-        self.to_eer = _button("equal errors", "Where misses and false accepts are equally frequent", 112)
-        self.to_calibrated = _button("even odds", "Where the calibrated probability is 50 %", 96)
-        self.to_cost = _button("least cost", "Where the detection cost at a prior of 5 % is lowest", 92)
+        self.to_eer = button("equal errors", "Where misses and false accepts are equally frequent", 112)
+        self.to_calibrated = button("even odds", "Where the calibrated probability is 50 %", 96)
+        self.to_cost = button("least cost", "Where the detection cost at a prior of 5 % is lowest", 92)
         self.grip = ThresholdGrip()
         self.calibration = ipywidgets.HTML(layout={"flex": "1 1 auto", "margin": "0 0 0 12px"})
         uris = study.uris or ["–"]
-        self.recording = _choice("Recording", uris, uris[0], 300, 68)
-        self.color_by = _switch(
+        self.recording = choice("Recording", uris, uris[0], 300, 68)
+        self.color_by = switch(
             [("cluster", "cluster"), ("reference", "reference")], "cluster", "What colours the map", 94
         )
-        self.previous = _button("◀ outlier", "The outlier that fits a little worse", 92)
-        self.following = _button("outlier ▶", "The next outlier: worst first", 92)
+        self.previous = button("◀ outlier", "The outlier that fits a little worse", 92)
+        self.following = button("outlier ▶", "The next outlier: worst first", 92)
         self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "200px", "height": "16px"})
         self.bar.style.bar_color = theme.SPEAKERS[4]
         self.stage = ipywidgets.HTML()
@@ -84,12 +84,12 @@ class EmbeddingControls(ipywidgets.VBox):
     def _rows(self) -> list[ipywidgets.Widget]:
         row = {"align_items": "center", "width": "100%", "justify_content": "flex-start"}
         models = ipywidgets.HBox(
-            [self.model, self.other, _label("scores"), self.scoring, self.progress], layout=row
+            [self.model, self.other, label("scores"), self.scoring, self.progress], layout=row
         )
         place = ipywidgets.HBox([*self._threshold_controls, self.calibration], layout=row)
         place.add_class("wb-controls")
         local = ipywidgets.HBox(
-            [self.recording, _label("colour by"), self.color_by, self.previous, self.following], layout=row
+            [self.recording, label("colour by"), self.color_by, self.previous, self.following], layout=row
         )
         return [
             models,

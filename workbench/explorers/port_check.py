@@ -17,8 +17,8 @@ from workbench.agreement.sides import as_waveforms
 from workbench.audio import crop_audio, find_recordings
 from workbench.errors import InputError
 from workbench.explorers.callbacks import ErrorStrip
+from workbench.explorers.controls import choice
 from workbench.explorers.headline import static_page
-from workbench.explorers.parity_controls import choice
 from workbench.explorers.playback import CLIP_LIMIT, Player, wav_bytes
 from workbench.explorers.redraw import update_layout, update_traces
 from workbench.plots import theme

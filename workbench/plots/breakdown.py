@@ -21,7 +21,7 @@ from workbench.plots.breakdown_panels import (
     recording_texts,
 )
 from workbench.plots.cast import labelled_rows
-from workbench.plots.lanes import COLUMNS, as_dates, change_bars, error_bars, on_axis, tick_format, turn_bars
+from workbench.plots.lanes import COLUMNS, as_dates, change_bars, error_bars, on_axis, time_axis, turn_bars
 from workbench.plots.recording import Screen
 from workbench.plots.spectrogram import Sound, sound_axes, sound_image, sound_trace
 from workbench.plots.theme import SpeakerStyle, hypothesis_styles, reference_styles
@@ -231,7 +231,7 @@ def _layout(
             floor, top = bottom, bottom - theme.LANE_GAP
         else:
             layout[name] = axis | {"domain": [floor / inner, floor / inner], "visible": False}
-    layout["xaxis"] = _time_axis(scene, visible) | {"anchor": AXES[shown[-1]]}
+    layout["xaxis"] = time_axis(scene.duration, visible, AXES[shown[-1]])
     layout |= _overview_axes(scene, inner)
     layout |= sound_axes(sound, height / inner)
     annotations += _overview_titles(scene)
@@ -284,24 +284,6 @@ def _lane_title(scene: Scene, lane: str) -> str:
     if lane.startswith("errors"):
         return f"<b>Errors of {letter}</b>{_quiet(system)}"
     return f"<b>{letter} · {system}</b>{_quiet('same colour: matched to that reference speaker')}"
-
-
-def _time_axis(scene: Scene, visible: tuple[float, float]) -> dict[str, object]:
-    whole = [float(on_axis(0)), float(on_axis(scene.duration))]
-    return {
-        "type": "date",
-        "range": [float(on_axis(visible[0])), float(on_axis(visible[1]))],
-        "minallowed": whole[0],
-        "maxallowed": whole[1],
-        # where a double click leads: the whole recording, to the millisecond
-        "autorangeoptions": {"include": whole, "clipmin": whole[0], "clipmax": whole[1]},
-        "tickformatstops": tick_format(scene.duration),
-        "hoverformat": "%-M:%S.%L",
-        "nticks": 12,
-        "ticks": "outside",
-        "ticklen": 4,
-        "title": {"text": "Time (m:ss)" if scene.duration < 3600 else "Time (h:mm:ss)"},
-    }
 
 
 def _overview_axes(scene: Scene, inner: float) -> dict[str, object]:

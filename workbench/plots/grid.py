@@ -27,7 +27,7 @@ from workbench.plots.grid_cells import (
     plateau_groups,
 )
 from workbench.plots.grid_measures import Measure
-from workbench.plots.lanes import on_axis, tick_format
+from workbench.plots.lanes import on_axis, time_axis
 from workbench.plots.recording import Screen
 from workbench.plots.words import matched_name, shortened, speaker_name
 from workbench.review import HypothesisView
@@ -251,7 +251,7 @@ def _layout(
         layout[names[lane]] = _lane_axis(scene, lane, height) | {"domain": domain}
         annotations.append(_title(_lane_title(scene, lane), x=0, y=top / inner))
         top = bottom - theme.LANE_GAP
-    layout["xaxis"] = _time_axis(scene, visible)
+    layout["xaxis"] = time_axis(scene.duration, visible, "y10")
     width = (CELLS[1] - CELLS[0]) * (theme.WIDTH - margin["l"] - margin["r"])
     across, down = cell_axes(scene.plane, width, PANEL)
     layout["xaxis2"] = across | {"domain": CELLS, "anchor": "y6"}
@@ -316,24 +316,6 @@ def _lane_title(scene: GridScene, lane: str) -> str:
     der = f"DER {points(view.counts.der)}" if view.counts.total else "no reference speech"
     found = view.turns["speaker"].nunique()
     return f"<b>{name}</b>{_quiet(f'{der} · {found} speakers · colour: matched reference speaker')}"
-
-
-def _time_axis(scene: GridScene, visible: tuple[float, float]) -> dict[str, Any]:
-    whole = [float(on_axis(0)), float(on_axis(scene.duration))]
-    return {
-        "type": "date",
-        "anchor": "y10",
-        "range": [float(on_axis(visible[0])), float(on_axis(visible[1]))],
-        "minallowed": whole[0],
-        "maxallowed": whole[1],
-        "autorangeoptions": {"include": whole, "clipmin": whole[0], "clipmax": whole[1]},
-        "tickformatstops": tick_format(scene.duration),
-        "hoverformat": "%-M:%S.%L",
-        "nticks": 12,
-        "ticks": "outside",
-        "ticklen": 4,
-        "title": {"text": "Time (m:ss)" if scene.duration < 3600 else "Time (h:mm:ss)"},
-    }
 
 
 def _panel_titles(scene: GridScene, inner: float) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from workbench.clustering.ahc import Dendrogram, unit_length
 from workbench.plots import theme
 from workbench.plots.cast import labelled_rows
 from workbench.plots.grid_pictures import MOST_ITERATIONS, affinity_pixels
-from workbench.plots.lanes import as_dates, on_axis, tick_format
+from workbench.plots.lanes import as_dates, on_axis, time_axis
 from workbench.plots.raster import data_uri
 from workbench.plots.theme import SpeakerStyle
 
@@ -145,7 +145,7 @@ def plot_live(scene: LiveScene, view: tuple[float, float] | None = None) -> go.F
         }
         titles.append(_title(_lane_title(scene, lane), x=0, y=top / inner))
         top = bottom - theme.LANE_GAP
-    layout["xaxis"] = _time_axis(scene, visible)
+    layout["xaxis"] = time_axis(scene.duration, visible, "y3")
     edges = {"tree": (below - TREE, below), "strip": (MATRIX + 4, MATRIX + 4 + STRIP), "matrix": (0, MATRIX)}
     domain = {name: [low / inner, high / inner] for name, (low, high) in edges.items()}
     count = max(len(scene.tree.leaves), 1)
@@ -305,24 +305,6 @@ def _picture(scene: LiveScene, name: str, view: tuple[float, float], count: int)
     row = 0 if name == "found strip" else 1
     place = {"xref": "x2", "yref": "y5", "x": -0.5, "sizex": count, "y": row - 0.45, "sizey": 0.9}
     return common | place
-
-
-def _time_axis(scene: LiveScene, visible: tuple[float, float]) -> dict[str, Any]:
-    whole = [float(on_axis(0)), float(on_axis(scene.duration))]
-    return {
-        "type": "date",
-        "anchor": "y3",
-        "range": [float(on_axis(visible[0])), float(on_axis(visible[1]))],
-        "minallowed": whole[0],
-        "maxallowed": whole[1],
-        "autorangeoptions": {"include": whole, "clipmin": whole[0], "clipmax": whole[1]},
-        "tickformatstops": tick_format(scene.duration),
-        "hoverformat": "%-M:%S.%L",
-        "nticks": 12,
-        "ticks": "outside",
-        "ticklen": 4,
-        "title": {"text": "Time (m:ss)" if scene.duration < 3600 else "Time (h:mm:ss)"},
-    }
 
 
 def _lane_title(scene: LiveScene, lane: str) -> str:

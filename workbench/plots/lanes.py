@@ -225,3 +225,23 @@ def _bars(
             "pattern": theme.hatched(hatches),
         },
     )
+
+
+def time_axis(duration: float, visible: tuple[float, float], anchor: str) -> dict[str, object]:
+    """The axis that all lanes share, from `visible[0]` to `visible[1]` seconds of `duration`."""
+    whole = [float(on_axis(0)), float(on_axis(duration))]
+    return {
+        "type": "date",
+        "anchor": anchor,
+        "range": [float(on_axis(visible[0])), float(on_axis(visible[1]))],
+        "minallowed": whole[0],
+        "maxallowed": whole[1],
+        # where a double click leads: the whole recording, to the millisecond
+        "autorangeoptions": {"include": whole, "clipmin": whole[0], "clipmax": whole[1]},
+        "tickformatstops": tick_format(duration),
+        "hoverformat": "%-M:%S.%L",
+        "nticks": 12,
+        "ticks": "outside",
+        "ticklen": 4,
+        "title": {"text": "Time (m:ss)" if duration < 3600 else "Time (h:mm:ss)"},
+    }

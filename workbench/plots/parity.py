@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.plots import theme
-from workbench.plots.lanes import as_dates, error_bars, on_axis
+from workbench.plots.lanes import as_dates, error_bars, on_axis, time_axis
 from workbench.plots.parity_axes import (
     DETAIL,
     DETAILS,
@@ -26,7 +26,6 @@ from workbench.plots.parity_axes import (
     panel_titles,
     quiet,
     scatter_span,
-    time_axis,
     title,
 )
 from workbench.plots.parity_lanes import (
@@ -188,7 +187,7 @@ def _layout(
         annotations.append(title(lane_title(scene, lane), x=0, y=top / inner))
         floor, top = bottom, bottom - 27
     roof = (inner - PANEL - PANEL_GAP) / inner
-    layout["xaxis"] = time_axis(scene, visible)
+    layout["xaxis"] = time_axis(scene.duration, visible, "y5")
     ladder_top = floor - LADDER_GAP
     layout |= panel_axes(scene, inner, cells)
     layout |= ladder_axes(scene, ladder_top / inner, (ladder_top - LADDER) / inner)

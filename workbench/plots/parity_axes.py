@@ -13,7 +13,6 @@ from workbench.agreement.flips import class_name
 from workbench.agreement.frame_axis import FrameAxis
 from workbench.plots import theme
 from workbench.plots.cast import labelled_rows
-from workbench.plots.lanes import on_axis, tick_format
 from workbench.plots.parity_lanes import class_colors
 from workbench.plots.parity_panels import LOWEST, cell_flips, layer_floor
 from workbench.plots.spectrogram import Sound, sound_axes
@@ -110,25 +109,6 @@ def lane_title(scene: ParityScene, lane: str) -> str:
         "output": f"<b>Output</b>{quiet('where the diarizations differ, the baseline as reference')}",
     }
     return words[lane]
-
-
-def time_axis(scene: ParityScene, visible: tuple[float, float]) -> dict[str, object]:
-    """The axis that all lanes share."""
-    whole = [float(on_axis(0)), float(on_axis(scene.duration))]
-    return {
-        "type": "date",
-        "anchor": "y5",
-        "range": [float(on_axis(visible[0])), float(on_axis(visible[1]))],
-        "minallowed": whole[0],
-        "maxallowed": whole[1],
-        "autorangeoptions": {"include": whole, "clipmin": whole[0], "clipmax": whole[1]},
-        "tickformatstops": tick_format(scene.duration),
-        "hoverformat": "%-M:%S.%L",
-        "nticks": 12,
-        "ticks": "outside",
-        "ticklen": 4,
-        "title": {"text": "Time (m:ss)" if scene.duration < 3600 else "Time (h:mm:ss)"},
-    }
 
 
 def panel_axes(scene: ParityScene, inner: float, cells: pd.DataFrame) -> dict[str, object]:
