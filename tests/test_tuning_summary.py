@@ -179,10 +179,13 @@ def test_the_heatmap_shows_every_cell_and_leaves_holes_blank():
 
 
 def test_drawings_of_nothing_and_of_constants_are_still_drawings():
-    ElementTree.fromstring(heatmap_svg(np.full((2, 2), np.nan), "ab", "cd", x_title="x", y_title="y"))
-    ElementTree.fromstring(curve_svg(["1", "2"], np.array([3.0, 3.0]), "speakers", marked=0))
-    ElementTree.fromstring(curve_svg(["1"], np.array([np.nan]), "speakers"))
-    ElementTree.fromstring(pairs_svg(["r"], np.array([np.nan]), np.array([0.0])))
+    drawings = (
+        heatmap_svg(np.full((2, 2), np.nan), "ab", "cd", x_title="x", y_title="y"),
+        curve_svg(["1", "2"], np.array([3.0, 3.0]), "speakers", marked=0),
+        curve_svg(["1"], np.array([np.nan]), "speakers"),
+        pairs_svg(["r"], np.array([np.nan]), np.array([0.0])),
+    )
+    assert all(ElementTree.fromstring(drawing).tag.endswith("svg") for drawing in drawings)
 
 
 def test_cards_are_drawn_with_their_inversions_and_the_default(summary):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import isclose
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def declared_precision(runtime: Runtime) -> str:
     return "tf32" if on_gpu and getattr(options, "tf32", False) else ""
 
 
-class Feed:
+class Feed(Protocol):
     """The log-probabilities of one recording, chunk by chunk, on one side.
 
     Attributes
@@ -94,11 +94,11 @@ class Feed:
 
     def run(self, chunks: np.ndarray) -> np.ndarray:
         """Log-probabilities (len(chunks), num_frames, num_classes) of the chunks with these numbers."""
-        raise NotImplementedError  # of a base class
+        ...
 
     def stages(self, chunk: int, names: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """Named arrays of one chunk, each of shape (1, ...), in the order of computation."""
-        raise NotImplementedError  # of a base class
+        ...
 
 
 class LiveFeed(Feed):
