@@ -18,6 +18,7 @@ from workbench.errors import InputError
 from workbench.explorers import explore_recording
 from workbench.explorers.background import NewestOnly, Superseded
 from workbench.explorers.callbacks import ErrorStrip
+from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.playback import Player, cut_clip, wav_bytes
 from workbench.plots.lanes import from_axis, on_axis
 from workbench.rttm import write_rttm
@@ -375,3 +376,15 @@ def test_a_job_that_fails_reports_its_error_and_a_superseded_one_nothing():
     work.submit(fail, failures.append, failures.append)
     work.submit(superseded, failures.append, failures.append)
     assert [str(error) for error in failures] == ["no"]
+
+
+def test_a_browser_that_comes_later_is_told_what_is_drawn_now():
+    figure = LiveFigure(go.Figure(go.Scatter(x=[0.0], y=[0.0])), scrollZoom=False)
+    with figure.batch_update():
+        figure.data[0].x, figure.data[0].y = [1.0, 2.0], [3.0, 4.0]
+        figure.layout.title.text = "drawn anew"
+    state = figure.get_state()
+    assert list(state["_widget_data"][0]["x"]) == [1.0, 2.0]
+    assert state["_widget_layout"]["title"]["text"] == "drawn anew"
+    assert figure.get_state("_widget_layout").keys() == {"_widget_layout"}
+    assert state["_config"]["scrollZoom"] is False

@@ -25,10 +25,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def lab_server(repository, tmp_path_factory) -> Iterator[Server]:
-    """JupyterLab on a copy of the notebooks, beside links to the data they read."""
+    """JupyterLab on a folder with links to the data that notebooks read."""
     root = tmp_path_factory.mktemp("a folder with blanks")
-    if (repository / "notebooks").is_dir():
-        shutil.copytree(repository / "notebooks", root / "notebooks")
     for name in DATA:
         if (repository / name).is_dir():
             (root / name).symlink_to(repository / name, target_is_directory=True)
@@ -38,14 +36,17 @@ def lab_server(repository, tmp_path_factory) -> Iterator[Server]:
 
 @pytest.fixture
 def lab(request, repository, chromium, lab_server) -> Iterator[Lab]:
-    """A fresh page; afterwards nothing may have been fetched from another host.
+    """A fresh page, fresh notebooks, no kernel; afterwards nothing may have been fetched from another host.
 
     A test that fails leaves what was on the screen in reports/browser/.
     """
+    # JupyterLab saves the notebooks it shows, outputs and all
+    shutil.copytree(repository / "notebooks", lab_server.root / "notebooks", dirs_exist_ok=True)
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
     lab = Lab(lab_server, context.new_page())
     yield lab
     if request.node.has_failed:
         lab.page.screenshot(path=repository / "reports" / "browser" / f"{request.node.name}.png")
     context.close()
+    lab_server.end_kernels()
     assert lab.foreign == []

@@ -57,6 +57,17 @@ class Server:
     def address(self, notebook: str) -> str:
         return f"{self.url}/lab/tree/{quote(notebook)}?token={self.token}&reset"
 
+    def end_kernels(self) -> None:
+        """End every kernel, so that no screen of one test comes back in the next."""
+        for session in json.loads(self._ask("GET", "api/sessions")):
+            self._ask("DELETE", f"api/sessions/{session['id']}")
+
+    def _ask(self, method: str, path: str) -> bytes:
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.url}/{path}", headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return bytes(answer.read())
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -194,7 +205,8 @@ class Lab:
         self.page.wait_for_function(
             """count => {
                 const plots = [...document.querySelectorAll(".js-plotly-plot")];
-                return plots.length >= count && plots.every(gd => gd._fullLayout && gd.calcdata);
+                // plotly's widget draws an empty figure until it is in the page
+                return plots.length >= count && plots.every(gd => gd.calcdata && gd.data.length);
             }""",
             arg=count,
         )
@@ -215,6 +227,27 @@ class Lab:
             }}""",
             arg=index,
         )
+
+    def wait_idle(self) -> None:
+        """Wait until the kernel has had nothing to do for half a second.
+
+        A slider keeps its newest value back while an older one is on its way.
+        """
+        self.page.evaluate(
+            """() => new Promise(resolve => {
+                let since = performance.now();
+                const timer = setInterval(() => {
+                    const now = performance.now();
+                    if (window.testPanel.sessionContext.session?.kernel?.status !== "idle") since = now;
+                    else if (now - since > 500) { clearInterval(timer); resolve(); }
+                }, 20);
+            })"""
+        )
+
+    def reload(self, name: str) -> None:
+        """Save the notebook `name`, and open it anew on the same kernel."""
+        self.page.evaluate("async () => { await window.testPanel.context.save() }")
+        self.open_notebook(name)
 
     def control(self, description: str) -> Locator:
         """The ipywidget whose label is `description`."""

@@ -84,6 +84,7 @@ def test_the_first_notebook_answers_to_slider_and_mouse(notebook):
     drawn = lab.read_plot(bars)
     headline = page.locator(".wb-head").first.inner_text()
     assert any(redrawn_after(lab, steps, f"{bars} !== {drawn!r}") for steps in (-TO_THE_END, TO_THE_END))
+    lab.wait_idle()
     page.wait_for_function("before => document.querySelector('.wb-head').innerText !== before", arg=headline)
     page.locator(".wb-screen").first.get_by_text("Reset").click()
     lab.wait_plot_until(f"{bars} === {drawn!r}")
@@ -116,7 +117,14 @@ def test_the_first_notebook_answers_to_slider_and_mouse(notebook):
     lab.wait_plot_until(f"gd.data[0].x.length > {points}")
     page.mouse.dblclick(area["x"] + area["width"] / 2, area["y"] + 5)
     lab.wait_plot_until(f"gd.data[0].x.length === {points}")
+    assert lab.complaints == []
+
+    # a page that is reloaded shows what the kernel has drawn since
+    lab.wait_idle()
+    lab.reload(NOTEBOOK)
+    lab.wait_plot(2)
+    lab.wait_plot_until(f"{bars} === {drawn!r}")
+    assert page.locator(".wb-head").first.inner_text() == headline
 
     assert page.locator(".wb-error").count() == 0
-    assert lab.complaints == []
     assert lab.foreign == []

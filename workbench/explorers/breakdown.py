@@ -23,9 +23,9 @@ from workbench.explorers.breakdown_words import CONTEXT, order_recordings, syste
 from workbench.explorers.callbacks import ErrorStrip
 from workbench.explorers.error_table import MOST_ROWS, table_html
 from workbench.explorers.headline import static_page
+from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.playback import CLIP_LIMIT, wav_bytes
 from workbench.explorers.redraw import update_layout, update_traces
-from workbench.plots import theme
 from workbench.plots.breakdown import LANES, Scene, plot_breakdown, plot_lanes
 from workbench.plots.breakdown_panels import Parts
 from workbench.plots.lanes import describe_errors, from_axis, on_axis
@@ -84,8 +84,7 @@ class ErrorScreen(ScoredScreen, SoundControls):
         self._prepare_first(recording)
         self._scene = self._compose()
         self._screen = plot_breakdown(self._scene)
-        self.figure = go.FigureWidget(self._screen.figure)
-        self.figure._config = theme.config()
+        self.figure = LiveFigure(self._screen.figure)
         self._list()
         self._say()
         self._listen()

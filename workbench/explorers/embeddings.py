@@ -17,7 +17,6 @@ from workbench.clustering import PLDA, ClusteringParams
 from workbench.errors import InputError
 from workbench.explorers.background import NewestOnly
 from workbench.explorers.callbacks import ErrorStrip
-from workbench.explorers.clustering_grid_study import Source
 from workbench.explorers.embeddings_sound import EmbeddingSound
 from workbench.explorers.embeddings_study import EmbeddingStudy, Model
 from workbench.explorers.embeddings_words import (
@@ -27,8 +26,8 @@ from workbench.explorers.embeddings_words import (
     threshold_html,
 )
 from workbench.explorers.headline import static_page
+from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.redraw import update_layout, update_traces
-from workbench.plots import theme
 from workbench.plots.embeddings import EmbeddingScene, plot_embeddings, threshold_shapes
 from workbench.plots.embeddings_local import LocalView
 from workbench.plots.embeddings_trials import (
@@ -38,6 +37,7 @@ from workbench.plots.embeddings_trials import (
     bin_edges,
     difference_points,
 )
+from workbench.sweeps.inputs import Source
 from workbench.verification import Trials
 
 MOST_EMBEDDED = 700_000  # bytes of a clip in a page without a kernel: about 20 s
@@ -113,8 +113,7 @@ class EmbeddingScreen(EmbeddingSound):
         self._build_controls(study)
         if recording is not None:
             self.recording.value = recording
-        self.figure = go.FigureWidget(plot_embeddings(self._scene()))
-        self.figure._config = theme.config()
+        self.figure = LiveFigure(plot_embeddings(self._scene()))
         self._listen()
         super().__init__(self._rows())
         self.add_class("wb-screen")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 import numpy as np
-import plotly.graph_objects as go
 
 from workbench.agreement.sides import as_waveforms
 from workbench.audio import crop_audio, find_recordings
@@ -19,6 +18,7 @@ from workbench.errors import InputError
 from workbench.explorers.callbacks import ErrorStrip
 from workbench.explorers.controls import choice
 from workbench.explorers.headline import static_page
+from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.playback import CLIP_LIMIT, Player, wav_bytes
 from workbench.explorers.redraw import update_layout, update_traces
 from workbench.plots import theme
@@ -108,8 +108,7 @@ class PortScreen(ipywidgets.VBox):
         self.player.layout = {"flex": "1 1 auto", "min_width": "0"}
         self._scene = self._compose()
         self._select_first()
-        self.figure = go.FigureWidget(plot_port(self._scene, sound=self._sound))
-        self.figure._config = theme.config() | {"scrollZoom": False}
+        self.figure = LiveFigure(plot_port(self._scene, sound=self._sound), scrollZoom=False)
         guard = self.errors.guard
         self.recording.observe(guard(self._chosen), names="value")
         self.player.observe(guard(self._play_again), names="request")

@@ -17,6 +17,7 @@ from workbench.config import PipelineParams
 from workbench.explorers.background import NewestOnly
 from workbench.explorers.callbacks import ErrorStrip
 from workbench.explorers.headline import facts, headline, static_page
+from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.playback import CLIP_LIMIT, Player, cut_clip
 from workbench.overview import Diarization, Recording
 from workbench.pipeline import Runtimes
@@ -93,8 +94,7 @@ class StartHere(ipywidgets.VBox):
         self._build_controls(first, engine)
         self._shown, self.diarization = session.preview(first)
         self._screen = plot_recording(self._shown, self.diarization)
-        self.figure = go.FigureWidget(self._screen.figure)
-        self.figure._config = theme.config()
+        self.figure = LiveFigure(self._screen.figure)
         self._listen()
         super().__init__(self._rows())
         self.add_class("wb-screen")
