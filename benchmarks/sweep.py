@@ -44,7 +44,7 @@ from workbench.types import Features, SegmentFeatures
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("WORKBENCH_SHARED", ROOT.parent / "shared"))
-BLOCK = {"synthetic hour": 100, "ES2005a": 1000}  # cells that a process is given at once
+BLOCK = 100  # cells of the mixture that a process is given at once
 
 _engines: dict[str, RecordingSweep] = {}
 
@@ -82,15 +82,22 @@ def evaluate_block(key: str, cells: pd.DataFrame) -> pd.DataFrame:
     return _engines[key].evaluate(cells)
 
 
-def run_grid(key: str, cells: pd.DataFrame, pool: Executor | None) -> tuple[pd.DataFrame, float]:
-    """Rows of all cells and the seconds they took; workers take blocks in the order of thresholds."""
+def run_grid(key: str, cells: pd.DataFrame, jobs: int, pool: Executor | None) -> tuple[pd.DataFrame, float]:
+    """Rows of all cells and the seconds they took.
+
+    Workers take blocks in the order of thresholds, whose start partitions they then share. Hidden Markov
+    models rather have as much company as there is: every process gets a part of each threshold at once.
+    """
     begin = perf_counter()
     if pool is None:
         return _engines[key].evaluate(cells), perf_counter() - begin
     last = cells.columns[-1]
     order = np.argsort(cells[last].to_numpy(), kind="stable")
-    size = min(BLOCK[key], -(-len(order) // 4))
-    blocks = [order[first : first + size] for first in range(0, len(order), size)]
+    if isinstance(_engines[key].features, SegmentFeatures):
+        blocks = [order[job::jobs] for job in range(jobs)]
+    else:
+        size = min(BLOCK, -(-len(order) // 4))
+        blocks = [order[first : first + size] for first in range(0, len(order), size)]
     done = [pool.submit(evaluate_block, key, cells.iloc[block]) for block in blocks]
     table = pd.concat([future.result() for future in done], ignore_index=True)
     table.index = pd.Index(np.concatenate(blocks))
@@ -125,7 +132,7 @@ def compare(
         _engines[name] = RecordingSweep(engine.features, reference, base=grid.base, plda=plda)
         part = cells.iloc[chosen].reset_index(drop=True)
         used = processor_seconds()
-        table, seconds = with_pool(number, partial(run_grid, name, part))
+        table, seconds = with_pool(number, partial(run_grid, name, part, number))
         result[f"seconds_{number}"] = seconds / len(part)
         result[f"processor_seconds_{number}"] = (processor_seconds() - used) / len(part)
     result["partitions"] = int(table["partition"].nunique())

@@ -10,9 +10,11 @@ import pytest
 from workbench.clustering import vbx
 from workbench.clustering.assignment import constrained_argmax, rank_labels, similarities
 from workbench.clustering.batched_assignment import Assigner, rank_found
-from workbench.clustering.batched_vbx import VBxStart, plain_cell, vbx_many
-from workbench.clustering.forward_backward import hmm_posteriors
+from workbench.clustering.batched_vbx import VBxStart, plain_cell, vbx_many, worthwhile
+from workbench.clustering.forward_backward import Scratch, hmm_posteriors
 from workbench.clustering.vbx import MIN_PRIOR, forward_backward, initial_responsibilities
+from workbench.clustering.vbx_cells import verdicts
+from workbench.clustering.vbx_steps import markov_step
 from workbench.types import Features, SlidingWindow
 
 FA = np.array([0.02, 0.05, 0.07, 0.2, 0.4, 1.0, 0.07])
@@ -33,6 +35,17 @@ def start(rng):
 def run(start, **options):
     found = dict(vbx_many(start, FA, FB, **options))
     return [found[index] for index in range(len(FA))]
+
+
+def test_embeddings_that_start_alike_may_share_a_row(start):
+    groups = start.gamma.argmax(axis=1)
+    shared = VBxStart(start.features, start.phi, initial_responsibilities(np.arange(40)), groups=groups)
+    np.testing.assert_array_equal(shared.gamma, start.gamma)
+    np.testing.assert_allclose(shared.mass, start.mass, rtol=1e-13)
+    np.testing.assert_allclose(shared.first_order, start.first_order, rtol=0, atol=1e-11)
+    for found, expected in zip(run(shared), run(start), strict=True):
+        np.testing.assert_array_equal(found.speakers, expected.speakers)
+        np.testing.assert_allclose(found.elbo, expected.elbo, atol=1e-9)
 
 
 @pytest.mark.parametrize("loop_prob", [None, 0.0, 0.6, 0.99])
@@ -69,8 +82,27 @@ def test_models_from_several_start_partitions_step_through_time_together(start):
         assert alone.weights.tobytes() == together[index].weights.tobytes()
 
 
+def test_cells_start_later_where_memory_is_short(start, monkeypatch):
+    together = run(start, loop_prob=0.8)
+    batches = []
+
+    def spy(cells, *others):
+        batches.append([len(cell.elbo) for cell in cells])
+        return markov_step(cells, *others)
+
+    monkeypatch.setattr("workbench.clustering.batched_vbx.markov_step", spy)
+    monkeypatch.setattr("workbench.clustering.batched_vbx._WAITING", 1)
+    alone = run(start, loop_prob=0.8, num_columns=1)
+    assert sum(elbos == [0] for elbos in batches) == len(FA)
+    first_end = next(place for place, elbos in enumerate(batches[1:], start=1) if elbos == [0])
+    assert first_end > 1  # the second cell starts when the first has ended
+    for one, other in zip(alone, together, strict=True):
+        assert one.elbo.tobytes() == other.elbo.tobytes()
+
+
 def test_blocks_of_embeddings_give_the_same_whoever_works_on_them(start, monkeypatch):
-    monkeypatch.setattr("workbench.clustering.vbx_steps._CACHED", 1)  # three blocks
+    monkeypatch.setattr("workbench.clustering.vbx_steps._CACHED", 1)
+    monkeypatch.setattr("workbench.clustering.vbx_steps._SHORTEST", 128)  # three blocks
     for one, other in zip(run(start), run(start, threads=3), strict=True):
         assert one.elbo.tobytes() == other.elbo.tobytes()
         assert one.weights.tobytes() == other.weights.tobytes()
@@ -126,18 +158,54 @@ def test_one_cluster_to_start_from_is_enough(start):
         np.testing.assert_array_equal(cell.pi, [1.0])
 
 
-def test_the_linear_domain_loses_nothing(rng):
-    log_p = rng.normal(-300, 60, (3, 4, 50))  # far below what a float can hold
+@pytest.mark.parametrize("num_embeddings", [1, 2, 3, 50, 83])  # recursions meet at one, or between
+def test_the_linear_domain_loses_nothing(rng, num_embeddings):
+    log_p = rng.normal(-300, 60, (3, 4, num_embeddings))  # far below what a float can hold
     pi = rng.dirichlet(np.ones(4), 3)
     stays = np.array([0.0, 0.7, 0.99])
     by_time = np.ascontiguousarray(log_p.transpose(2, 1, 0))
-    posteriors, new, log_likelihood = hmm_posteriors(by_time, pi.T, np.ones((4, 3)), stays)
+    posteriors, mass, new, log_likelihood = hmm_posteriors(by_time, pi.T, np.ones((4, 3)), stays)
+    np.testing.assert_allclose(mass, posteriors.sum(axis=0), rtol=1e-12)
     for model in range(3):
         transitions = stays[model] * np.eye(4) + (1 - stays[model]) * pi[model]
         expected = forward_backward(log_p[model].T, transitions, pi[model])
         np.testing.assert_allclose(posteriors[:, :, model], expected[0], atol=1e-12)
         assert log_likelihood[model] == pytest.approx(expected[1], rel=1e-12)
     np.testing.assert_allclose(new.sum(axis=0), 1.0)
+
+
+def test_the_buffers_of_numpy_are_left_as_they_were(rng):
+    before = np.getbufsize()
+    hmm_posteriors(rng.normal(size=(5, 2, 2)), np.full((2, 2), 0.5), np.ones((2, 2)), np.full(2, 0.9))
+    assert np.getbufsize() == before
+
+
+def test_memory_that_is_used_again_changes_nothing(rng):
+    scratch = Scratch()
+    arguments = np.full((3, 4), 1 / 3), np.ones((3, 4)), np.full(4, 0.9)
+    for num_embeddings in (40, 7, 60):
+        log_p = rng.normal(size=(num_embeddings, 3, 4))
+        alone = hmm_posteriors(log_p.copy(), *arguments)
+        again = hmm_posteriors(log_p.copy(), *arguments, scratch)
+        for one, other in zip(alone, again, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_cells_are_filled_up_to_a_width_where_that_is_worth_it():
+    few_narrow = np.array([60] * 30 + [50] * 20 + [4] * 5)
+    assert worthwhile(few_narrow, 4000) == slice(0, 50)  # of 60 columns; what is narrow waits for company
+    many_narrow = np.array([60] * 2 + [4] * 900)
+    assert worthwhile(many_narrow, 4000) == slice(2, 902)
+    assert worthwhile(np.array([5000, 3]), 4000) == slice(0, 1)  # alone, whatever the room
+
+
+def test_how_close_a_decision_is_follows_from_the_size_of_the_bound(start):
+    state = np.full((2, 1), 150.0), np.full((2, 1), 0.5), np.ones((2, 1))
+    epsilon, capped = 1e-6, np.array([False])
+    for beyond, bound, expected in ((0.9e-9, -1e2, True), (5e-9, -1e4, False), (5e-9, -1e7, True)):
+        gain = np.array([epsilon + beyond])
+        goes_on, close = verdicts(*state, np.array([bound]), gain, capped, epsilon, start)
+        assert (bool(close[0]), bool(goes_on[0])) == (expected, not expected)
 
 
 @pytest.mark.golden

@@ -10,22 +10,22 @@ The numbers are those of `vbx`, up to the rounding of sums in another order. Wha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import numpy as np
 
+from workbench.clustering.forward_backward import Scratch
 from workbench.clustering.vbx import EPSILON
 from workbench.clustering.vbx_cells import RunningCell, VBxCell, VBxStart, plain_cell
 from workbench.clustering.vbx_steps import MixtureBuffer, markov_step, mixture_step
 
-__all__ = ["VBxCell", "VBxStart", "plain_cell", "vbx_many"]
+__all__ = ["VBxCell", "VBxStart", "plain_cell", "vbx_many", "worthwhile"]
 
 _COLUMNS_AT_ONCE = 2**22  # responsibilities of hidden Markov models that are updated together
-_WAITING = 4  # times as many are under way, so that there are enough of every width
-_WORTH_A_PASS = 500  # columns that cost as much as the steps of one pass through time
+_WAITING = 2**18  # columns whose statistics are kept, 268 MB with 128 dimensions; more only of one batch
+_COST_OF_A_PASS = 800  # columns that take as long as the steps of one pass through time
 
 
 def vbx_many(
@@ -61,11 +61,10 @@ def vbx_many(
     iterations = np.broadcast_to(np.asarray(max_iters, dtype=np.int64), Fa.shape)
     stays = np.broadcast_to(np.asarray(np.nan if loop_prob is None else loop_prob, np.float64), Fa.shape)
     starts = [start] * len(Fa) if isinstance(start, VBxStart) else start
+    order = sorted(range(len(Fa)), key=lambda index: len(starts[index].mass))
     cells = (
-        RunningCell(start, index, *values)
-        for index, (start, *values) in enumerate(
-            zip(starts, Fa.tolist(), Fb.tolist(), iterations.tolist(), stays.tolist(), strict=True)
-        )
+        RunningCell(starts[i], i, float(Fa[i]), float(Fb[i]), int(iterations[i]), float(stays[i]))
+        for i in order
     )
     if loop_prob is None:  # a cell of the mixture keeps the processor busy alone
         buffer = MixtureBuffer()
@@ -78,31 +77,54 @@ def vbx_many(
                     pass
                 yield cell.index, cell.outcome(verdict, epsilon, buffer.shown)
         return
-    # The recursion over time is a loop of small steps, which cells of similar width share; those of the
-    # width that most have at the moment take turns.
+    # The recursion over time is a loop of small steps, which cells of similar width share. All make their
+    # first iteration first, where memory lets them: most need few columns after it, and the more cells there
+    # are, the better they fit together.
     num_embeddings = max(len(starts[0].design), 1) if len(starts) else 1
     room = max((_COLUMNS_AT_ONCE if num_columns is None else num_columns) // num_embeddings, 1)
-    groups: dict[int, deque[RunningCell]] = {}
-    more: RunningCell | None = next(cells, None)
-    taken = 0
-    while taken or more is not None:
-        while more is not None and (not taken or taken + more.room <= _WAITING * room):
-            groups.setdefault(more.room, deque()).append(more)
-            taken += more.room
-            more = next(cells, None)
-        width = max(groups, key=lambda each: each * len(groups[each]))
-        places = max(room // width, 1)
+    scratch = Scratch()
+    waiting: list[RunningCell] = []
+    fresh = next(cells, None)
+    while waiting or fresh is not None:
         batch: list[RunningCell] = []
-        for narrower in sorted((each for each in groups if each <= width), reverse=True):
-            group = groups[narrower]
-            # a few narrow ones are filled up to this width rather than stepped through time on their own
-            if (width - narrower) * len(group) < _WORTH_A_PASS:
-                chosen = [group.popleft() for _ in range(min(len(group), places - len(batch)))]
-                taken -= narrower * len(chosen)
-                batch += chosen
-        for cell, verdict, gamma in markov_step(batch, width, epsilon):
+        if fresh is not None and sum(map(_width, waiting)) <= _WAITING:
+            width = fresh.width
+            while (
+                fresh is not None and fresh.width == width and (not batch or width * (len(batch) + 1) <= room)
+            ):
+                batch.append(fresh)
+                fresh = next(cells, None)
+        else:
+            waiting.sort(key=_width, reverse=True)
+            chosen = worthwhile(np.array([cell.width for cell in waiting]), room)
+            batch, waiting[chosen] = waiting[chosen], []
+        for cell, verdict, gamma in markov_step(batch, epsilon, scratch):
             if verdict == "goes on":
-                groups.setdefault(cell.room, deque()).append(cell)
-                taken += cell.room
+                waiting.append(cell)
             else:
                 yield cell.index, cell.outcome(verdict, epsilon, gamma.__getitem__, markov=True)
+
+
+def worthwhile(widths: np.ndarray, room: int) -> slice:
+    """Which cells to fill up to the same width and step through time together.
+
+    Parameters
+    ----------
+    widths : int array, shape (num_cells,), descending
+    room : columns at most, unless there is one cell only
+    """
+    totals = np.append(0, np.cumsum(widths))
+    best, chosen = 0.0, slice(0, 1)
+    for first in np.flatnonzero(np.append(True, widths[1:] != widths[:-1])).tolist():
+        width = int(widths[first])
+        number = np.arange(1, max(min(room // width, len(widths) - first), 1) + 1)
+        useful = totals[first + number] - totals[first]
+        worth = useful / (_COST_OF_A_PASS + number * width)
+        if worth.max() > best:
+            best = float(worth.max())
+            chosen = slice(first, first + int(number[worth.argmax()]))
+    return chosen
+
+
+def _width(cell: RunningCell) -> int:
+    return cell.width

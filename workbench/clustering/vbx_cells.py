@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from workbench.clustering.threads import single_blas_thread
 from workbench.clustering.vbx import EPSILON, MIN_PRIOR, vbx
 
-_WIDTHS = np.array([2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128])  # columns that models are filled up to
 _CLOSE_GAIN = 1e-4  # gains that differ from epsilon by less than this part of it are left to `vbx`;
-_ROUNDING = 1e-9  # and by less than this: what rounding does to the bound is ten times smaller
+_ROUNDING = 1e-9  # and by less than this: what rounding does to the bound is several times smaller,
+_ROUNDED = 2.0**-52  # and so it is than this part of a large bound, times the root of the number of terms
 _CLOSE_PRIOR = 1e-9  # and priors this near to MIN_PRIOR
 _SAME_MASS = 1e-6  # embeddings: speakers with less are alike; products of two such numbers are neglected
 _SAME_LEVEL = 1e-4  # relative difference of masses at the floor; its square times the mass is neglected
@@ -66,14 +67,18 @@ class VBxStart:
     features : float64 array, shape (num_embeddings, lda_dim)
         As `vbx` takes them.
     phi : float64 array, shape (lda_dim,)
-    gamma : float64 array, shape (num_embeddings, num_speakers)
+    responsibilities : float64 array, shape (num_embeddings, num_speakers)
+        Or (num_groups, num_speakers) with `groups`.
     precision : "f64", or "f32": faster, but then nothing is exact
+    groups : int array, shape (num_embeddings,), optional
+        Row of `responsibilities` of every embedding, where many start alike.
     """
 
     features: np.ndarray
     phi: np.ndarray
-    gamma: np.ndarray
+    responsibilities: np.ndarray
     precision: str = "f64"
+    groups: np.ndarray | None = None
     design: np.ndarray = field(init=False)  # `rho`, and a column of ones that offsets are multiplied by
     evidence: float = field(init=False)
     mass: np.ndarray = field(init=False)
@@ -85,14 +90,34 @@ class VBxStart:
         dtype = np.float64 if self.precision == "f64" else np.float32
         with single_blas_thread():
             rho = self.features * np.sqrt(self.phi)  # (18)
-            object.__setattr__(self, "mass", self.gamma.sum(axis=0))
-            object.__setattr__(self, "first_order", self.gamma.T @ rho)  # (speaker, dimension)
+            sizes, sums = np.ones(len(rho)), rho
+            if self.groups is not None:  # by far fewer products
+                members = _membership(self.groups, len(self.responsibilities))
+                sizes, sums = members @ sizes, members @ rho
+            object.__setattr__(self, "mass", sizes @ self.responsibilities)
+            object.__setattr__(self, "first_order", self.responsibilities.T @ sums)  # (speaker, dimension)
         object.__setattr__(self, "longest", float(np.sum(rho**2, axis=1).max(initial=0.0)))
         constant = np.sum(self.features**2) + self.features.size * np.log(2 * np.pi)
         object.__setattr__(self, "evidence", float(-0.5 * constant))  # (23), summed over embeddings
         ones = np.ones((len(rho), 1))
         object.__setattr__(self, "design", np.concatenate([rho, ones], axis=1).astype(dtype, copy=False))
         object.__setattr__(self, "total", rho.sum(axis=0))
+
+    @property
+    def num_speakers(self) -> int:
+        """Speakers at the start."""
+        return int(self.responsibilities.shape[1])
+
+    @property
+    def gamma(self) -> np.ndarray:
+        """Responsibilities (num_embeddings, num_speakers)."""
+        return self.responsibilities if self.groups is None else self.responsibilities[self.groups]
+
+
+def _membership(groups: np.ndarray, num_groups: int) -> csr_array:
+    """One row per group, with a one for each of its members."""
+    entries = np.ones(len(groups)), (groups, np.arange(len(groups)))
+    return csr_array(entries, shape=(num_groups, len(groups)))
 
 
 def plain_cell(
@@ -120,6 +145,72 @@ def plain_cell(
     return VBxCell(weights, speakers, found.pi, found.elbo, found.converged, recomputed=True)
 
 
+def verdicts(
+    mass: np.ndarray,
+    pi: np.ndarray,
+    copies: np.ndarray,
+    bound: np.ndarray,
+    gain: np.ndarray,
+    capped: np.ndarray,
+    epsilon: float,
+    start: VBxStart,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which cells go on, and of which something is too close to tell; the others have ended.
+
+    Parameters
+    ----------
+    mass, pi, copies : float64 arrays, shape (num_columns, num_cells)
+        Mass and prior of every column, for each of its copies; a column without copies only fills up.
+    bound, gain : float64 arrays, shape (num_cells,)
+        The bound on the evidence, and by how much it has grown.
+    capped : bool array, shape (num_cells,)
+        Whether the iterations are used up.
+    epsilon : a smaller gain ends the updates
+    start : of any of the cells
+
+    Returns
+    -------
+    goes_on, close : bool arrays, shape (num_cells,)
+    """
+    exact = start.precision == "f64"
+    # the Markov model of `vbx` adds one term per embedding, so that its bound is rounded as often
+    rounding = np.maximum(_ROUNDED * np.sqrt(len(start.design)) * np.abs(bound), _ROUNDING)
+    near = (np.abs(gain - epsilon) < np.maximum(_CLOSE_GAIN * abs(epsilon), rounding)) & exact
+    # those who were switched off, and taken for alike, are back
+    gained = (mass > 100 * _off_limit(start)) | (pi > 10 * _SAME_PRIOR)
+    back = (gained & (copies > 1)).any(axis=0)
+    goes_on = (gain >= epsilon) & ~capped
+    uncertain = (np.abs(pi - MIN_PRIOR) < _CLOSE_PRIOR) & (copies > 0)
+    close = near | back | (uncertain.any(axis=0) & ~goes_on & exact)
+    return goes_on & ~close, close
+
+
+def switched_off(
+    mass: np.ndarray, pi: np.ndarray, copies: np.ndarray, Fa: np.ndarray, Fb: np.ndarray, start: VBxStart
+) -> np.ndarray:
+    """Columns that one column can stand for from now on: bool array (num_columns, num_cells).
+
+    Parameters
+    ----------
+    mass, pi, copies : see `verdicts`
+    Fa, Fb : float64 arrays, shape (num_cells,)
+    start : of any of the cells
+    """
+    limit = _off_limit(start)
+    # with a little more mass, the constant beside the prior keeps all at one level
+    floor = mass.min(axis=0, where=copies > 0, initial=np.inf)
+    feedback = Fa**2 / Fb * floor * start.longest  # how much their mean can matter
+    level = (floor > 0) & (floor < 10 * limit) & (feedback < _SAME_LEVEL)
+    off = (mass < limit) | (level & (mass - floor < _SAME_LEVEL * floor))
+    off &= (pi <= _SAME_PRIOR) & (copies > 0)
+    return np.asarray(off & (off.sum(axis=0) > 1))
+
+
+def _off_limit(start: VBxStart) -> float:
+    """Mass below which a speaker is switched off."""
+    return min(_SAME_MASS, _SAME_PRIOR * len(start.design))
+
+
 class RunningCell:
     """One pair (Fa, Fb) on its way.
 
@@ -131,11 +222,12 @@ class RunningCell:
     def __init__(self, start: VBxStart, index: int, Fa: float, Fb: float, max_iters: int, loop_prob: float):
         self.start, self.index = start, index
         self.Fa, self.Fb, self.max_iters, self.loop_prob = Fa, Fb, max_iters, loop_prob
-        num_speakers = start.gamma.shape[1]
+        num_speakers = start.num_speakers
         missing = max(2 - num_speakers, 0)
-        self.mass = np.pad(start.mass, (0, missing))
-        self.first_order = np.pad(start.first_order, ((0, missing), (0, 0)))
-        self.copies = np.pad(np.ones(num_speakers), (0, missing))
+        self.mass, self.first_order, self.copies = start.mass, start.first_order, np.ones(num_speakers)
+        if missing:
+            self.mass, self.copies = np.pad(self.mass, (0, missing)), np.pad(self.copies, (0, missing))
+            self.first_order = np.pad(self.first_order, ((0, missing), (0, 0)))
         self.pi = self.copies / max(num_speakers, 1)
         self.speaker = np.arange(len(self.copies))
         self.absorbed = np.zeros(0, dtype=np.int64)
@@ -147,74 +239,49 @@ class RunningCell:
         return len(self.copies)
 
     @property
-    def room(self) -> int:
-        """Columns that it is filled up to beside others."""
-        place = np.searchsorted(_WIDTHS, self.width)
-        return int(_WIDTHS[place]) if place < len(_WIDTHS) else -(-self.width // 64) * 64
-
-    def take(self, mass: np.ndarray, pi: np.ndarray, likelihood: float, regular: float) -> None:
-        """The outcome of an iteration: mass and priors, of all copies together, and the bound."""
-        there = np.maximum(self.copies, 1)
-        self.mass, self.pi = mass / there, pi / there
-        self.elbo.append(likelihood + self.Fa * self.start.evidence + regular)
-
-    def verdict(self, epsilon: float) -> str:
-        """Whether the cell "goes on", has "ended", or something is too "close" to tell."""
-        exact = self.start.precision == "f64"
-        gain = self.elbo[-1] - self.elbo[-2] if len(self.elbo) > 1 else np.inf
-        if exact and abs(gain - epsilon) < max(_CLOSE_GAIN * abs(epsilon), _ROUNDING):
-            return "close"
-        gained = (self.mass > 100 * self._off_limit) | (self.pi > 10 * _SAME_PRIOR)
-        if (gained & (self.copies > 1)).any():
-            return "close"  # those who were switched off, and taken for alike, are back
-        if gain >= epsilon and len(self.elbo) < self.max_iters:
-            return "goes on"
-        if exact and ((abs(self.pi - MIN_PRIOR) < _CLOSE_PRIOR) & (self.copies > 0)).any():
-            return "close"
-        return "ended"
+    def gain(self) -> float:
+        """By which the bound has grown in the last iteration."""
+        return self.elbo[-1] - self.elbo[-2] if len(self.elbo) > 1 else np.inf
 
     @property
-    def _off_limit(self) -> float:
-        """Mass below which a speaker is switched off."""
-        return min(_SAME_MASS, _SAME_PRIOR * len(self.start.design))
+    def constant(self) -> float:
+        """Part of the bound that no iteration changes."""
+        return self.Fa * self.start.evidence
 
-    def switched_off(self) -> np.ndarray:
-        """Columns that one column can stand for from now on."""
-        off = (self.mass < self._off_limit) | self._at_the_floor()
-        off &= (self.pi <= _SAME_PRIOR) & (self.copies > 0)
-        return off if off.sum() > 1 else np.zeros(self.width, dtype=bool)
+    def take(self, mass: np.ndarray, pi: np.ndarray, bound: float) -> None:
+        """The outcome of an iteration: mass and prior of every column, each copy's, and the bound."""
+        self.mass, self.pi = mass, pi
+        self.elbo.append(bound)
 
     def maximise(self, first_order: np.ndarray, off: np.ndarray) -> None:
-        """Statistics (column, dimension) of the responsibilities; rows of those switched off are not read."""
+        """The next model, from statistics (column, dimension) of the responsibilities.
+
+        Parameters
+        ----------
+        first_order : of all columns, or of those alone that stay if some are switched off
+        off : bool array, shape (num_columns,), as of `switched_off`
+        """
         if off.any():
             first_order = self._absorb(first_order, off)
         self.first_order = first_order / np.maximum(self.copies, 1)[:, None]
-
-    def _at_the_floor(self) -> np.ndarray:
-        """Speakers with a little more mass, whom the constant beside the prior keeps all at one level."""
-        floor = self.mass.min(where=self.copies > 0, initial=np.inf)
-        if not 0 < floor < 10 * self._off_limit:
-            return np.zeros(self.width, dtype=bool)
-        feedback = self.Fa**2 / self.Fb * floor * self.start.longest  # how much their mean can matter
-        return (self.mass - floor < _SAME_LEVEL * floor) & (feedback < _SAME_LEVEL)
 
     def _absorb(self, first_order: np.ndarray, off: np.ndarray) -> np.ndarray:
         """Let one column stand for all speakers that have been switched off."""
         kept = np.flatnonzero(~off & (self.copies > 0))
         copies = self.copies[off]
         # responsibilities sum to 1, so that these have what the others leave
-        together = self.start.total - first_order[kept].sum(axis=0)
+        together = self.start.total - first_order.sum(axis=0)
         self.absorbed = np.concatenate([self.absorbed, self.speaker[off][copies == 1]])
         empty = max(1 - len(kept), 0)
         for name, value in (
-            ("mass", np.average(self.mass[off], weights=copies)),
-            ("pi", np.average(self.pi[off], weights=copies)),
+            ("mass", self.mass[off] @ copies / copies.sum()),
+            ("pi", self.pi[off] @ copies / copies.sum()),
             ("copies", copies.sum()),
             ("speaker", -1),
         ):
             values = getattr(self, name)
             setattr(self, name, np.concatenate([values[kept], [value], np.zeros(empty, values.dtype)]))
-        return np.concatenate([first_order[kept], together[None], np.zeros((empty, len(together)))])
+        return np.concatenate([first_order, together[None], np.zeros((empty, len(together)))])
 
     def outcome(
         self, verdict: str, epsilon: float, rows: Callable[[np.ndarray], np.ndarray], *, markov: bool = False
@@ -230,7 +297,7 @@ class RunningCell:
                 loop_prob=self.loop_prob if markov else None,
             )
         columns = np.flatnonzero(self.copies == 1)
-        pi = np.zeros(self.start.gamma.shape[1])
+        pi = np.zeros(self.start.num_speakers)
         pi[self.speaker[columns]] = self.pi[columns]
         if len(self.absorbed):
             pi[self.absorbed] = self.pi[np.argmax(self.copies)]

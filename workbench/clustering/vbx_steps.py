@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from workbench.clustering.forward_backward import hmm_posteriors
+from workbench.clustering.forward_backward import Scratch, hmm_posteriors
 from workbench.clustering.threads import single_blas_thread
 from workbench.clustering.vbx import TINY
-from workbench.clustering.vbx_cells import RunningCell
+from workbench.clustering.vbx_cells import RunningCell, switched_off, verdicts
 
 _TOGETHER = 4  # models are filled up to a multiple of this, for matrix products of whole tiles
+_TILE = 16  # columns of a matrix product, whose last tile would be rounded differently if it was not full
 _CACHED = 2**17  # responsibilities of a mixture that the cache holds
-_SHORTEST = 128  # embeddings, of which rows shorter than this would be slow
+_SHORTEST = 512  # embeddings: a product with fewer takes longer to arrange its factors in memory
 _NOWHERE = -1e300  # log-likelihood of a column that only fills up
 
 
@@ -121,62 +122,121 @@ def mixture_step(
         for masses, likelihoods in each(expect, *zip(*buffer.parts(), strict=True)):
             mass += masses
             likelihood += likelihoods
-    cell.take(mass, mass / mass.sum(), float(likelihood), float(regular[0]))
-    verdict = cell.verdict(epsilon)
-    if verdict == "goes on":
-        off = cell.switched_off()
-        first_order = np.zeros((cell.width, design.shape[1] - 1))
-        kept = np.flatnonzero(~off) if off.any() else slice(None)
-        if isinstance(kept, np.ndarray) and len(kept) == 1:  # another routine, which rounds differently
-            kept = np.repeat(kept, 2)
+    there = np.maximum(cell.copies, 1)
+    cell.take(mass / there, mass / mass.sum() / there, likelihood + cell.constant + float(regular[0]))
+    state = cell.mass[:, None], cell.pi[:, None], cell.copies[:, None]
+    capped = np.array([len(cell.elbo) >= cell.max_iters])
+    last = np.array(cell.elbo[-1:]), np.array([cell.gain])
+    (goes_on,), (close,) = verdicts(*state, *last, capped, epsilon, cell.start)
+    if not goes_on:
+        return "close" if close else "ended"
+    off = switched_off(*state, np.array([cell.Fa]), np.array([cell.Fb]), cell.start)[:, 0]
+    kept: np.ndarray | slice = np.flatnonzero(~off & (cell.copies > 0)) if off.any() else slice(None)
+    num_kept = len(cell.mass[kept])
+    if isinstance(kept, np.ndarray) and num_kept == 1:  # another routine, which rounds differently
+        kept = np.repeat(kept, 2)
 
-        def accumulate(here: slice, part: np.ndarray) -> np.ndarray:
-            inverse, rho = buffer.inverse[here], design[here, :-1]
-            if cell.width < design.shape[1]:
-                return np.asarray((part[kept] * inverse) @ rho)
-            return np.asarray(part[kept] @ (rho * inverse[:, None]))
+    def accumulate(here: slice, part: np.ndarray) -> np.ndarray:
+        inverse, rho = buffer.inverse[here], design[here, :-1]
+        if cell.width < design.shape[1]:
+            return np.asarray((part[kept] * inverse) @ rho)
+        return np.asarray(part[kept] @ (rho * inverse[:, None]))
 
-        with single_blas_thread():
-            first_order[kept] = sum(each(accumulate, *zip(*buffer.parts(), strict=True)))
-        cell.maximise(first_order, off)
-    return verdict
+    with single_blas_thread():
+        first_order = sum(each(accumulate, *zip(*buffer.parts(), strict=True)))
+    cell.maximise(np.asarray(first_order)[:num_kept], off)
+    return "goes on"
 
 
 def markov_step(
-    cells: list[RunningCell], width: int, epsilon: float
+    cells: list[RunningCell], epsilon: float, scratch: Scratch
 ) -> list[tuple[RunningCell, str, np.ndarray]]:
-    """One iteration of hidden Markov models: how each goes on, and responsibilities (column, embedding)."""
-    design = cells[0].start.design
-    # columns first, so that sums over them are sums of rows
-    shape = (width, -(-len(cells) // _TOGETHER) * _TOGETHER)
-    mass, pi, copies = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    first_order = np.zeros((*shape, design.shape[1] - 1))
+    """One iteration of hidden Markov models: how each goes on, and responsibilities (column, embedding).
+
+    The responsibilities stay in `scratch`.
+    """
+    design, first = cells[0].start.design, cells[0].start
+    batch = _Batch(cells)
+    weights, regular = _model(batch.cells, batch.mass, batch.first_order, batch.copies)
+    weights[batch.copies == 0] = 0.0
+    weights[batch.copies == 0, -1] = _NOWHERE if design.dtype == np.float64 else -1e30
+    flat = weights.reshape(-1, weights.shape[2])
+    log_p = scratch.array("log_p", (len(design), len(flat)))
+    with single_blas_thread():
+        if design.dtype == log_p.dtype:
+            np.matmul(design, flat.T, out=log_p)
+        else:
+            log_p[:] = design @ flat.T.astype(design.dtype)
+    gamma, mass, pi, likelihood = hmm_posteriors(
+        log_p.reshape(len(design), *batch.shape), batch.pi, batch.copies, batch.loop_prob, scratch
+    )
+    there = np.maximum(batch.copies, 1)
+    mass /= there
+    pi /= there
+    bounds = likelihood + regular + batch.constants
     for number, cell in enumerate(cells):
         columns = slice(cell.width)
-        mass[columns, number], pi[columns, number] = cell.mass, cell.pi
-        copies[columns, number], first_order[columns, number] = cell.copies, cell.first_order
-    filled = [*cells, *[cells[-1]] * (shape[1] - len(cells))]
-    for number in range(len(cells), shape[1]):
-        copies[0, number] = pi[0, number] = 1.0
-    weights, regular = _model(filled, mass, first_order, copies)
-    weights[copies == 0] = 0.0
-    weights[copies == 0, -1] = _NOWHERE if design.dtype == np.float64 else -1e30
-    flat = weights.reshape(-1, weights.shape[2]).astype(design.dtype, copy=False)
-    with single_blas_thread():
-        log_p = (design @ flat.T).astype(np.float64, copy=False).reshape(len(design), *shape)
-    stays = np.array([cell.loop_prob for cell in filled])
-    gamma, pi, likelihood = hmm_posteriors(log_p, pi, copies, stays)
-    mass = gamma.sum(axis=0)
-    with single_blas_thread():
-        first_order = (gamma.reshape(len(gamma), -1).T @ design[:, :-1]).reshape(*shape, -1)
+        cell.take(mass[columns, number], pi[columns, number], float(bounds[number]))
+    state = mass, pi, batch.copies
+    gain = np.array([cell.gain for cell in batch.cells])
+    capped = np.array([len(cell.elbo) >= cell.max_iters for cell in batch.cells])
+    goes_on, close = verdicts(*state, bounds, gain, capped, epsilon, first)
+    off = switched_off(*state, batch.Fa, batch.Fb, first)
+    chosen = batch.inside & goes_on & ~off
+    chosen &= (batch.copies > 0) | ~off.any(axis=0)
+    statistics = _first_order(gamma, chosen, design, scratch)
+    ends = np.cumsum(chosen.sum(axis=0))
+    rows = np.split(statistics, ends[:-1])
     found = []
     for number, cell in enumerate(cells):
-        columns = slice(cell.width)
-        cell.take(
-            mass[columns, number], pi[columns, number], float(likelihood[number]), float(regular[number])
-        )
-        verdict = cell.verdict(epsilon)
-        if verdict == "goes on":
-            cell.maximise(first_order[columns, number], cell.switched_off())
-        found.append((cell, verdict, gamma[:, columns, number].T))
+        verdict = "goes on" if goes_on[number] else "close" if close[number] else "ended"
+        values = gamma[:, : cell.width, number].T
+        if goes_on[number]:
+            cell.maximise(rows[number], off[: cell.width, number])
+        found.append((cell, verdict, values))
     return found
+
+
+class _Batch:
+    """The state of cells side by side, filled up with columns and cells that change nothing.
+
+    Arrays of shape (num_columns, num_cells) have columns first, so that sums over them are sums of rows.
+    """
+
+    def __init__(self, cells: list[RunningCell]):
+        width = max(cell.width for cell in cells)
+        together = _TOGETHER if width % 2 == 0 else 2 * _TOGETHER
+        self.shape = width, -(-len(cells) // together) * together
+        self.cells = [*cells, *[cells[-1]] * (self.shape[1] - len(cells))]
+        self.mass, self.pi, self.copies = np.zeros(self.shape), np.zeros(self.shape), np.zeros(self.shape)
+        self.first_order = np.zeros((*self.shape, cells[0].first_order.shape[1]))
+        for number, cell in enumerate(cells):
+            columns = slice(cell.width)
+            self.mass[columns, number], self.pi[columns, number] = cell.mass, cell.pi
+            self.copies[columns, number] = cell.copies
+            self.first_order[columns, number] = cell.first_order
+        widths = np.array([cell.width for cell in cells] + [0] * (self.shape[1] - len(cells)))
+        self.inside = np.arange(width)[:, None] < widths  # columns of the cells themselves
+        self.copies[0, len(cells) :] = self.pi[0, len(cells) :] = 1.0
+        self.Fa = np.array([cell.Fa for cell in self.cells])
+        self.Fb = np.array([cell.Fb for cell in self.cells])
+        self.loop_prob = np.array([cell.loop_prob for cell in self.cells])
+        self.constants = np.array([cell.constant for cell in self.cells])
+
+
+def _first_order(gamma: np.ndarray, chosen: np.ndarray, design: np.ndarray, scratch: Scratch) -> np.ndarray:
+    """Statistics (chosen column, dimension) of responsibilities, cell by cell.
+
+    Parameters
+    ----------
+    gamma : float64 array, shape (num_embeddings, num_columns, num_cells)
+    chosen : bool array, shape (num_columns, num_cells)
+    """
+    number, column = np.nonzero(chosen.T)
+    where = column * chosen.shape[1] + number
+    tiles = -(-len(where) // _TILE) * _TILE
+    filled = np.concatenate([where, np.zeros(tiles - len(where), dtype=where.dtype)])
+    gathered = scratch.array("gathered", (len(gamma), tiles))
+    np.take(gamma.reshape(len(gamma), -1), filled, axis=1, out=gathered, mode="clip")
+    with single_blas_thread():  # of the ways to write this product, the fastest
+        return np.ascontiguousarray((design[:, :-1].T @ gathered).T[: len(where)])

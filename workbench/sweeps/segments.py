@@ -15,7 +15,8 @@ from workbench.clustering.batched_vbx import VBxStart, vbx_many
 from workbench.clustering.xvectors import EPSILON, SegmentSet, cluster_segments, merge_segments
 from workbench.errors import InputError
 from workbench.reconstruction import reconstruct_segments
-from workbench.scoring import Turns, score
+from workbench.scoring import SpeakerErrors, Turns, score
+from workbench.scoring.clustering_metrics import frame_labels
 from workbench.sweeps.outcome import Outcome, Output, Scored
 from workbench.sweeps.settings import SweepSettings
 from workbench.types import SegmentFeatures
@@ -43,6 +44,7 @@ class SegmentSweep:
         self._reference = None if reference is None else Turns.of(reference)
         self._segments = None if plda is None else SegmentSet(features, plda)
         self._outputs: dict[int, Output] = {}
+        self._of_labels: dict[bytes, Output] = {}
 
     @property
     def segments(self) -> SegmentSet:
@@ -109,9 +111,12 @@ class SegmentSweep:
         for batch in batches.values():
             starts: dict[tuple[Any, ...], VBxStart] = {}  # of cells that start from the same partition
             of_cell = []
+            levels: dict[float, int] = {}
             for params in batch:
-                level = segments.dendrogram.level(segments.height(params.threshold))
-                key = (level, params.init_smoothing)
+                if params.threshold not in levels:
+                    height = segments.height(params.threshold)
+                    levels[params.threshold] = segments.dendrogram.level(height)
+                key = (levels[params.threshold], params.init_smoothing)
                 if key not in starts:
                     starts[key] = segments.model(params)
                 of_cell.append(starts[key])
@@ -125,9 +130,9 @@ class SegmentSweep:
             )
             for index, cell in cells:
                 params = batch[index]
-                if len(cell.weights) > 1 and not cell.recomputed:
-                    second, best = np.partition(cell.weights, -2, axis=0)[-2:]
-                    if (best - second).min() < _CLOSE:
+                if not cell.recomputed:
+                    near_best = cell.weights > cell.weights.max(axis=0) - _CLOSE
+                    if (near_best.sum(axis=0) > 1).any():
                         found = cluster_segments(self.features, params, segments.plda, segments)
                         yield params, _outcome(*found)
                         continue
@@ -143,6 +148,13 @@ class SegmentSweep:
                 )
 
     def _output(self, hard_clusters: np.ndarray) -> Output:
+        key = hard_clusters.tobytes()
+        if key not in self._of_labels:
+            self._of_labels[key] = self._find_output(hard_clusters)
+        return self._of_labels[key]
+
+    def _find_output(self, hard_clusters: np.ndarray) -> Output:
+        """The output of these labels, which others may have with speakers of other numbers."""
         spoken = hard_clusters >= 0
         _, first, labels = np.unique(hard_clusters[spoken], return_index=True, return_inverse=True)
         named = np.full(len(hard_clusters), -1)
@@ -151,10 +163,12 @@ class SegmentSweep:
         partition = int.from_bytes(digest, "little", signed=True)
         if partition not in self._outputs:
             annotation = reconstruct_segments(self.features, named)
-            counts = None
+            counts = speakers = None
             if self._reference is not None:
-                counts = score(self._reference, annotation, **self.scoring)
-            self._outputs[partition] = Output(len(annotation.labels()), partition, counts)
+                turns = Turns.of(annotation)
+                counts = score(self._reference, turns, **self.scoring)
+                speakers = SpeakerErrors.of(frame_labels(self._reference, turns, self.scoring.get("uem")))
+            self._outputs[partition] = Output(len(annotation.labels()), partition, counts, speakers)
         return self._outputs[partition]
 
 
