@@ -15,6 +15,7 @@ from workbench.clustering.run import assign_vbx
 from workbench.clustering.vbx import MIN_PRIOR, initial_responsibilities
 from workbench.powerset import median_filter
 from workbench.reconstruction import reconstruct
+from workbench.scoring import score_files
 from workbench.sweeps import SweepSettings
 from workbench.types import Features
 
@@ -69,3 +70,9 @@ def score_plainly(
         name: found[names.get(name, name)]
         for name in ("total", "correct", "missed", "false_alarm", "confusion")
     }
+
+
+def jer_plainly(reference: Annotation, hypothesis: Annotation, uem: Any = None) -> float:
+    """JER of a scored file; its collar and overlap do not matter."""
+    regions = None if uem is None else {"": uem}
+    return score_files({"": reference}, {"": hypothesis}, regions).overall.jer

@@ -70,6 +70,8 @@ def noise_cells(rng: np.random.Generator, *args: Any, **options: Any) -> CellTab
         missed=np.zeros_like(errors),
         false_alarm=np.zeros_like(errors),
         confusion=errors,
+        jer=np.full(errors.shape, np.nan),
+        num_scored_speakers=np.full(len(totals), 4),
         num_speakers=np.full(errors.shape, 4),
         num_reference_speakers=np.full(len(totals), 4),
         partition=partition,

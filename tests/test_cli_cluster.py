@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from command import run
 
+from workbench.clustering.plda_files import save_plda
 from workbench.features import save_features
 from workbench.rttm import read_rttm
+from workbench.synthetic import make_plda
 from workbench.types import INACTIVE, Features, SegmentFeatures, SlidingWindow
 
 
@@ -70,6 +74,27 @@ def test_silent_features_give_an_empty_rttm(tmp_path):
     assert run("cluster", tmp_path / "a.npz", "--out", tmp_path, *AHC).exit_code == 0
     assert (tmp_path / "a.rttm").read_text() == ""
     assert (np.load(tmp_path / "a.labels.npy") == INACTIVE).all()
+
+
+def test_a_recording_that_the_plda_does_not_fit_does_not_lose_the_others(tmp_path, rng):
+    save_plda(tmp_path / "plda", make_plda(rng, 8, 4))
+    for uri in "ab":
+        save_features(tmp_path / "in" / f"{uri}.npz", make_features(uri))
+    narrow = make_features("c")
+    narrow = dataclasses.replace(narrow, embeddings=narrow.embeddings[:, :, :5])
+    save_features(tmp_path / "in" / "c.npz", narrow)
+    vbx = ("--plda", tmp_path / "plda", "--json", "-")
+    result = run("cluster", tmp_path / "in", "--out", tmp_path / "out", *vbx)
+    assert result.exit_code == 1
+    assert list(result.json["recordings"]) == ["a", "b"]
+    (failure,) = result.json["failed"]
+    assert failure["uri"] == "c"
+    assert failure["error"].startswith("the PLDA is for embeddings of 8 values, got 5")
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.rttm")) == ["a.rttm", "b.rttm"]
+    # where it fits none, it is the call that is wrong
+    alone = run("cluster", tmp_path / "in" / "c.npz", "--out", tmp_path / "out", *vbx)
+    assert alone.exit_code == 2
+    assert "embeddings of 8 values, got 5" in alone.stderr
 
 
 def test_vbx_without_plda_is_refused_before_any_work(tmp_path):

@@ -18,10 +18,13 @@ import yaml
 from command import run
 from sweep_corpus import make_features, make_reference, write_corpus
 
+from workbench.clustering.plda_files import save_plda
 from workbench.config import read_config
 from workbench.features import save_features
 from workbench.rttm import read_rttm, write_rttm
 from workbench.scoring import score
+from workbench.sweeps.settings import column_name
+from workbench.synthetic import make_plda
 from workbench.types import SegmentFeatures
 
 AHC = ("--clustering", "ahc", "--min-cluster-size", 1)
@@ -71,6 +74,7 @@ def test_the_best_parameters_reproduce_their_der_through_cluster_and_score(corpu
     assert run("cluster", corpus / "features", "--out", corpus / "rttm", "--config", config).exit_code == 0
     scored = run("score", corpus / "ref.rttm", corpus / "rttm", "--collar", 0.1, "--json", "-").json
     assert scored["overall"]["der"] == pytest.approx(report["best"]["der"], abs=2e-4)
+    assert scored["overall"]["jer"] == pytest.approx(report["best"]["jer"], abs=1e-2)
     results = read(corpus, "results")
     for uri, row in scored["recordings"].items():
         ours = results[(results["uri"] == uri)]
@@ -78,6 +82,52 @@ def test_the_best_parameters_reproduce_their_der_through_cluster_and_score(corpu
             ours = ours[ours[name] == value]
         # the RTTM has milliseconds
         assert row["der"] == pytest.approx(ours["der"].item(), abs=2e-4)
+
+
+BOUNDS = {
+    "num_speakers": ("num_speakers=none,2,3,4",),
+    "bounds": ("min_speakers=1,3", "max_speakers=3,4,none"),
+}
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+@pytest.mark.parametrize(
+    ("options", "obeys"),
+    [
+        (("--preset", "pyannote-3.1"), True),
+        (("--preset", "community-1"), True),
+        (("--clustering", "ahc", "--min-cluster-size", 1), True),
+        (("--preset", "diarizen"), False),  # there, they only cap how many speak at once
+    ],
+)
+def test_bounds_on_the_speakers_are_swept_as_cluster_takes_them(corpus, bounds, options, obeys):
+    save_plda(corpus / "plda", make_plda(np.random.default_rng(0), 8, 4))
+    options = (*options, "--plda", corpus / "plda", "--ahc-threshold", 0.8)
+    grid = [part for spec in BOUNDS[bounds] for part in ("--grid", spec)]
+    result = sweep(corpus, *options, *grid, "--jobs", 1)
+    assert result.exit_code == 0, result.stderr
+    results = read(corpus, "results")
+    names = [spec.partition("=")[0] for spec in BOUNDS[bounds]]
+    columns = [column_name(name) for name in names]
+    cells = results[columns].drop_duplicates().astype(object)
+    assert len(cells) == (4 if bounds == "num_speakers" else 6)
+    for number, cell in enumerate(cells.itertuples(index=False)):
+        # an absent bound of the preset; a preset's own is 20, which none of these comes near
+        given = [(name, value) for name, value in zip(names, cell, strict=True) if not pd.isna(value)]
+        call = [part for name, value in given for part in (f"--{name.replace('_', '-')}", value)]
+        out = corpus / f"cluster{number}"
+        assert run("cluster", corpus / "features", "--out", out, *options, *call).exit_code == 0
+        scored = run("score", corpus / "ref.rttm", out, "--json", "-").json["recordings"]
+        chosen = np.ones(len(results), dtype=bool)
+        for column, value in zip(columns, cell, strict=True):
+            chosen &= results[column].isna() if pd.isna(value) else results[column].eq(value).fillna(False)
+        for row in results[chosen].itertuples():
+            assert row.num_speakers == len(read_rttm(out / f"{row.uri}.rttm")[row.uri].labels())
+            assert row.der == pytest.approx(scored[row.uri]["der"], abs=1e-3)  # an RTTM has milliseconds
+            assert row.jer == pytest.approx(scored[row.uri]["jer"], abs=1e-2)  # and dscore frames of 10
+            if obeys and bounds == "num_speakers" and not pd.isna(cell[0]):
+                assert row.num_speakers == cell[0]
+    assert obeys or results.groupby("uri")["partition"].nunique().eq(1).all()
 
 
 def test_one_job_and_two_leave_the_same_tables(corpus):
@@ -241,7 +291,10 @@ def test_recordings_that_cannot_be_swept_are_named_and_the_others_go_on(corpus):
         (("--grid", "ahc_threshold=-1,0.5"), "ahc_threshold must be a number of at least 0"),
         (("--grid", "Fa=0.1,0.2"), "Fa is no parameter of"),
         (("--grid", "ahc_threshold=0.1:0.9"), "start:stop:num"),
-        (("--grid", "num_speakers=2,3"), "num_speakers_forced"),
+        (("--grid", "num_speakers=2,2.5"), "num_speakers_forced takes whole numbers, got 2.5"),
+        (("--grid", "num_speakers=0,2"), "num_speakers must be a whole number of at least 1"),
+        (("--grid", "num_speakers=2", "--grid", "num_speakers_forced=3"), "given twice"),
+        (("--grid", "min_speakers=2,4", "--grid", "max_speakers=3,5"), "min_speakers (4) must not exceed"),
         (("--grid", "ahc_threshold=0.5", "--grid", "ahc_threshold=0.6"), "given twice"),
         ((), "--grid"),
         (("--grid", "ahc_threshold=0.5", "--objective", "dre"), "did you mean 'der'"),
@@ -327,6 +380,31 @@ def test_a_search_keeps_its_study_beside_its_results(corpus):
     longer = sweep(corpus, *AHC, *grid, *search[:2], "--trials", 10, *search[4:], "--json", "-")
     assert longer.json["search"]["trials"] == 10
     assert len(read(corpus, "summary")) >= 9
+
+
+def test_a_limit_on_single_recordings_and_several_objectives_hold_in_all_that_is_left(corpus):
+    """With the limit, another cell is best than without; both are recomputed from the rows here."""
+    for seed, uri in enumerate("abc"):
+        save_features(corpus / "features" / f"{uri}.npz", make_features(uri, seed, noise=0.9))
+    begin = ("--clustering", "ahc", "--ahc-threshold", 0.5, "--min-cluster-size", 3, "--skip-overlap")
+    search = ("--max-worse", 0.005, "--objective", "der,count_error,jer", "--json", "-")
+    result = sweep(corpus, *begin, *GRID, *search)
+    assert result.exit_code == 0, result.stderr
+    rows = read(corpus, "results").set_index(["ahc_threshold", "min_cluster_size", "uri"])
+    before = {uri: rows.loc[(0.5, 3, uri), "der"] for uri in "abc"}
+    worse = (rows["der"] - rows.index.get_level_values("uri").map(before)).groupby(level=[0, 1]).max()
+    allowed = worse[worse <= 0.005].index
+    pooled = rows.groupby(level=[0, 1])[["missed", "false_alarm", "confusion", "total"]].sum()
+    der = (pooled["missed"] + pooled["false_alarm"] + pooled["confusion"]) / pooled["total"]
+    assert worse[der.idxmin()] > 0.005  # the limit does forbid the lowest
+    assert result.json["best"]["der"] == pytest.approx(der[allowed].min(), abs=1e-12)
+    assert result.json["best"]["worst_increase"] == pytest.approx(worse[allowed][der[allowed].idxmin()])
+    wrong = (rows["num_speakers"] - rows["num_reference_speakers"]).abs().groupby(level=[0, 1]).mean()
+    jer = rows["jer"].groupby(level=[0, 1]).mean()  # the three recordings have as many speakers
+    values = pd.concat([der, wrong, jer], axis=1).loc[allowed].to_numpy()
+    beaten = [((values <= each).all(axis=1) & (values < each - 1e-12).any(axis=1)).any() for each in values]
+    front = {tuple(cell.values()) for cell in (each["parameters"] for each in result.json["pareto"])}
+    assert front == set(allowed[~np.array(beaten)])
 
 
 def test_help_shows_an_example():

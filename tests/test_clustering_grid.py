@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from workbench.clustering import AHCParams
 from workbench.errors import InputError
 from workbench.explorers.clustering_grid import explore_grid
 from workbench.explorers.clustering_grid_live import explore_live
 from workbench.explorers.clustering_grid_live_sound import wrong_stretches
+from workbench.explorers.clustering_grid_live_words import scored_how
 from workbench.plots.grid_live import PICTURES
 from workbench.scoring.slots import Slots
+from workbench.sweeps import SweepSettings
 from workbench.synthetic import make_meeting, make_plda
 from workbench.timeline import find_errors
 
@@ -99,6 +104,40 @@ def test_one_recording_has_its_own_colours_and_no_marks_of_the_choice(screen):
     assert trace(screen, "cells").colorbar.title.text == "Speakers found (mean)"
 
 
+@pytest.mark.parametrize("what", ["no chunk", "silence", "no usable embedding", "one usable embedding"])
+def test_hardly_anything_to_cluster_still_has_a_screen(meetings, what):
+    (features, _), references, plda = meetings
+    segmentations, embeddings = features.segmentations.copy(), features.embeddings.copy()
+    if what == "no chunk":
+        segmentations, embeddings = segmentations[:0], embeddings[:0]
+    elif what == "silence":
+        segmentations[:] = 0
+    else:
+        usable = np.argwhere(segmentations.sum(axis=1) > 10)[0]
+        kept = embeddings[tuple(usable)].copy()
+        embeddings[:] = np.nan
+        if what == "one usable embedding":
+            embeddings[tuple(usable)] = kept
+    poor = replace(features, segmentations=segmentations, embeddings=embeddings)
+    grid = explore_grid([poor], references, {"Fa": [0.05, 0.3], "Fb": [0.8, 5.0]}, plda=plda).wait()
+    grid.go_to(3)
+    live = explore_live(poor, references, plda=plda)
+    assert (grid.errors.value, live.errors.value) == ("", "")
+    assert "DER" in grid.headline.value
+
+
+def test_cells_are_coloured_by_the_jer_of_the_results(screen):
+    screen.colour.value = "jer"
+    assert trace(screen, "cells").colorbar.title.text == "JER (%)"
+    rows = screen.study.found.results
+    weighed = rows.assign(errors=rows["jer"] * rows["num_scored_speakers"]).groupby(list(GRID), sort=False)
+    expected = 100 * (weighed["errors"].sum() / weighed["num_scored_speakers"].sum()).to_numpy()
+    shown = np.array(trace(screen, "cells").z, dtype=float)
+    cells = screen._scene.plane.cells
+    assert shown == pytest.approx(expected[cells])
+    assert f"JER {expected[0]:.1f}" in screen._scene.hover[0]
+
+
 def test_bars_and_dots_are_those_of_the_cell(screen):
     table = screen.study.found.table
     screen.best.click()
@@ -143,20 +182,112 @@ def test_a_failing_sweep_is_said_on_the_screen(meetings):
     assert screen.figure is None
 
 
+def shown(live):
+    return {name: getattr(live.line, name) for name in PICTURES}
+
+
 def test_sliders_move_the_der_the_pictures_and_the_line(live):
-    before = [image.source for image in live.figure.layout.images]
-    headline = live.headline.value
+    before, headline, answer = shown(live), live.headline.value, live.line.answer
+    assert all(source.startswith("data:image/") for source in before.values())
     live.threshold.value = live.threshold.max
     live.Fb.value = 50.0
     assert live.cell.settings.value_of("Fb") == 50.0
     assert live.cell.num_speakers == live.cell.turns["speaker"].nunique()
     assert live.headline.value != headline
     assert live.line.value == live.threshold.max
-    after = [image.source for image in live.figure.layout.images]
-    changed = {name for name, a, b in zip(PICTURES, before, after, strict=True) if a != b}
-    assert {"hypothesis", "errors", "found strip", "map"} <= changed
-    assert "reference" not in changed  # what stays is not sent again
+    assert live.line.answer == answer + 2
+    assert [name for name, _ in live.line.names] == [live._name(who) for who in live._looks]
+    after = shown(live)
+    assert {name for name in PICTURES if before[name] != after[name]} >= {"hypothesis", "found_strip", "map"}
+    assert (after["reference"], after["true_strip"]) == (before["reference"], before["true_strip"])
     assert live.errors.value == ""
+
+
+def test_an_answer_is_one_message_without_what_is_the_same(live, monkeypatch):
+    sent = []
+    monkeypatch.setattr(live.line, "send_state", lambda key=None: sent.append(set(key)))
+    live.threshold.value += 0.005  # the clusters are the same
+    live.threshold.value = live.threshold.max
+    live._answer()
+    assert [{"value", "answer"} <= keys for keys in sent] == [True, True, False]
+    assert not sent[0] & {*PICTURES, "names", "view"} - {"bound"}
+    assert {"hypothesis", "errors", "found_strip", "map"} <= sent[1]
+    assert sent[2] == {"answer"}
+
+
+def test_plotly_draws_nothing_while_a_slider_is_dragged(live, monkeypatch):
+    def refuse(*_args, **_options):
+        raise AssertionError("a message to plotly")
+
+    for name in ("restyle", "relayout", "update"):
+        monkeypatch.setattr(live.figure, f"_send_{name}_msg", refuse)
+    live.threshold.value = live.threshold.max
+    live.line.value = 0.5
+    assert live.errors.value == ""
+    assert live.cell.settings.value_of("ahc_threshold") == pytest.approx(0.5)
+
+
+def test_a_start_from_very_many_clusters_is_announced(live, monkeypatch):
+    monkeypatch.setattr("workbench.explorers.clustering_grid_live.VERY_SLOW", 1000)
+    said = []
+    live.words.observe(lambda change: said.append(change["new"]), names="value")
+    live.threshold.value = 0.0
+    num_embeddings = len(live._sweep.training)
+    assert f"Threshold 0.000 leaves {num_embeddings} clusters: VBx is at work" in said[0]
+    assert "iteration" in said[1]
+
+
+@pytest.mark.parametrize("limit", ["SLOW", "SLOW_SECONDS"])
+def test_slow_cells_are_rough_while_a_slider_moves_and_exact_when_it_rests(live, monkeypatch, limit):
+    monkeypatch.setattr(f"workbench.explorers.clustering_grid_live.{limit}", 0)
+    live.Fb.value = 2.0
+    assert live.cell.settings.precision == "f64"  # nobody would tell that it rests
+    live.line.tells_rest = True
+    live.Fb.value = 4.0
+    assert live.cell.settings.precision == "f32"
+    assert not live.line.is_final
+    assert "single precision until it rests" in live.words.value
+    live.line.rest = live.line.answer - 1  # said before the browser had this answer
+    assert live.cell.settings.precision == "f32"
+    live.line.rest = live.line.answer
+    assert live.cell.settings.precision == "f64"
+    assert live.line.is_final
+    assert "single precision" not in live.words.value
+    live.Fb.value = 5.0
+    live.to_html()
+    assert live.cell.settings.precision == "f64"
+
+
+def test_a_clustering_without_vbx_has_the_threshold_alone(meetings):
+    features, references, _ = meetings
+    screen = explore_live(features[0], references, base=SweepSettings(clustering=AHCParams()))
+    screen.line.tells_rest = True
+    screen.threshold.value = 0.9
+    assert screen.values == {"ahc_threshold": 0.9}
+    assert screen.Fa.disabled
+    assert screen.line.is_final
+    assert screen.errors.value == ""
+
+
+def test_the_name_of_a_recording_is_no_markup():
+    assert scored_how(0.0, False, "<i>one</i>").endswith("&lt;i&gt;one&lt;/i&gt;")
+
+
+def test_a_zoom_draws_the_lanes_of_what_is_visible(live):
+    before = shown(live)
+    on_axis = 946_684_800_000
+    live.figure.layout.xaxis.range = (on_axis + 10_000.0, on_axis + 40_000.0)
+    assert live.line.view == [on_axis + 10_000.0, 30_000.0]
+    changed = {name for name, source in shown(live).items() if source != before[name]}
+    assert changed == {"reference", "hypothesis", "errors"}
+
+
+def test_the_twin_without_a_kernel_shows_what_the_screen_shows(live):
+    live.threshold.value = live.threshold.max
+    page = live.to_html()
+    for source in shown(live).values():
+        assert source.replace("/", "\\u002f") in page  # as plotly escapes it
+    assert all(live._name(who) in page for who in live._looks)
 
 
 def test_dragging_the_line_is_moving_the_threshold(live):
@@ -174,6 +305,12 @@ def test_a_touch_in_a_lane_finds_the_turn_there(live):
     live.line.touch = {"name": "reference", "x": middle, "y": row + 0.2, "serial": 1}
     assert live.selection == (turn["start"], turn["end"])
     assert f"reference {turn['speaker']}" in live.player.text
+    turn = live.cell.turns.iloc[3]
+    row = list(live._looks).index(int(turn["speaker"]))
+    middle = 946_684_800_000 + 500 * (turn["start"] + turn["end"])
+    live.line.touch = {"name": "hypothesis", "x": middle, "y": row, "serial": 2}
+    assert live.selection == (turn["start"], turn["end"])
+    assert f"hypothesis {live._name(int(turn['speaker']))}" in live.player.text
     assert live.errors.value == ""
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import struct
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +14,7 @@ from workbench.plots.grid_cells import Slice, outline, plateau_groups
 from workbench.plots.grid_effects import find_importance, plot_all_cells, plot_effects, plot_importance
 from workbench.plots.grid_live import Tree
 from workbench.plots.grid_measures import measure_cells
-from workbench.plots.grid_pictures import COLUMNS, LANE_ROW, bound_picture, lane_pixels, map_pixels
+from workbench.plots.grid_pictures import COLUMNS, LANE_ROW, PointMap, bound_picture, lane_pixels
 from workbench.tuning.cells import CellTable
 from workbench.tuning.effects import effect_cards
 
@@ -25,6 +29,7 @@ def results(cells, uris=("a", "b")):
                 {"uri": uri, **cell, "num_speakers": 2 + round(4 * cell["Fa"]), "num_reference_speakers": 4}
                 | {"total": 100.0, "correct": 100 - missed - confusion, "missed": missed, "false_alarm": 1.0}
                 | {"confusion": confusion, "der": (missed + confusion + 1) / 100}
+                | {"jer": 0.1 + 0.1 * number, "num_scored_speakers": 4 - 2 * number}
                 | {"partition": round(100 * cell["Fa"]), "converged": cell["Fa"] < 0.9, "iterations": 5}
             )
     return pd.DataFrame(rows)
@@ -55,6 +60,18 @@ def test_rates_are_pooled_over_the_recordings_that_are_asked_for(table):
     assert measure_cells(table, "converged", ["a"]).values.tolist() == [100, 100, 100, 100, 0, 0]
 
 
+def test_the_jer_weighs_every_reference_speaker_the_same(table):
+    """Four speakers at 10 % and two at 20 %; where no reference speaker is, all that is said is an error."""
+    measure = measure_cells(table, "jer", ["a", "b"])
+    assert measure.values == pytest.approx([100 * (4 * 0.1 + 2 * 0.2) / 6] * 6)
+    assert measure.title == "JER (%)"
+    assert measure_cells(table, "jer", ["b"]).values == pytest.approx([20.0] * 6)
+    nobody = results(GRID).assign(jer=1.0, num_scored_speakers=0)
+    assert measure_cells(CellTable.of(nobody), "jer", ["a", "b"]).values.tolist() == [100.0] * 6
+    earlier = results(GRID).drop(columns=["jer", "num_scored_speakers"])
+    assert np.isnan(measure_cells(CellTable.of(earlier, ["Fa", "Fb"]), "jer", ["a"]).values).all()
+
+
 def test_an_outline_runs_around_a_region_and_not_through_it():
     x, y = outline(np.array([[0, 0], [0, 0]]))
     sides = np.stack([x, y], axis=1).reshape(-1, 3, 2)[:, :2]
@@ -82,6 +99,8 @@ def test_cards_and_parallel_coordinates_show_every_parameter(table):
     assert "changes no number of speakers" in titles[1]
     labels = [dimension.label for dimension in plot_all_cells(table).data[0].dimensions]
     assert labels == ["Fa", "Fb", "Speakers too many or few", "Not converged", "DER (%)"]
+    cells = plot_all_cells(table).data[0]
+    assert {font.shadow for font in (cells.tickfont, cells.labelfont, cells.rangefont)} == {"none"}
 
 
 def test_a_lane_is_as_solid_as_its_speaker_talks():
@@ -100,11 +119,44 @@ def test_turns_much_shorter_than_a_column_stay_visible():
     assert pixels[LANE_ROW // 2, :, 3].max() > 100
 
 
-def test_points_of_a_map_lie_where_they_should():
-    pixels = map_pixels(np.array([[0.0, 1.0]]), ["#ff0000"], ["#0000ff"], (100, 80))
-    rows, columns = np.nonzero(pixels[..., 3])
+def test_a_map_has_its_points_where_they_are_the_later_ones_on_top():
+    points = PointMap(np.array([[0.0, 1.0], [0.0, 1.0]]), (100, 80))
+    pixels = points.indices(np.array([3, 1]), np.array([3, 2]))
+    rows, columns = np.nonzero(pixels)
     assert max(rows.max(), columns.max()) < 20  # top left
-    assert pixels[8, 8, :3].tolist() == [255, 0, 0]
+    assert pixels[8, 8] == 1
+    assert pixels[0, 8] == 2  # the rim
+    assert not (pixels == 3).any()
+    assert not PointMap(np.zeros((0, 2)), (100, 80)).indices(np.zeros(0), np.zeros(0)).any()
+
+
+def read_palette_png(address):
+    """Pixels (height, width, 4) of a picture that `palette_png` made, by the PNG specification."""
+    file = base64.b64decode(address.removeprefix("data:image/png;base64,"))
+    assert file[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, place = {}, 8
+    while place < len(file):
+        (length,) = struct.unpack(">I", file[place : place + 4])
+        body = file[place + 4 : place + 8 + length]
+        assert zlib.crc32(body) == struct.unpack(">I", file[place + 8 + length : place + 12 + length])[0]
+        chunks[body[:4]], place = body[4:], place + 12 + length
+    width, height, depth, kind = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
+    assert (depth, kind) == (8, 3)
+    colors = np.frombuffer(chunks[b"PLTE"], np.uint8).reshape(-1, 3)
+    palette = np.column_stack([colors, np.frombuffer(chunks[b"tRNS"], np.uint8)])
+    lines = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, 1 + width)
+    assert not lines[:, 0].any()  # filter: none
+    return palette[lines[:, 1:]]
+
+
+def test_a_map_wears_the_colours_of_its_points():
+    points = PointMap(np.array([[0.0, 1.0], [1.0, 0.0]]), (100, 80))
+    image = read_palette_png(points.picture(["#ff0000"] * 2, ["#0000ff", "#008000"]))
+    assert image.shape == (80, 100, 4)
+    assert image[8, 8].tolist() == [255, 0, 0, 235]
+    assert image[0, 8].tolist() == [0, 0, 255, 235]
+    assert image[79, 91].tolist() == [0, 128, 0, 235]
+    assert image[40, 50].tolist() == [0, 0, 0, 0]
 
 
 def test_a_tree_orders_its_leaves_by_likeness(rng):

@@ -12,7 +12,8 @@ from pyannote.metrics.diarization import DiarizationErrorRate
 from scoring_pairs import COMPONENTS, random_settings, random_turns, spoken
 
 from workbench.binarization import binarize
-from workbench.scoring import DiarizationCounts, score
+from workbench.scoring import DiarizationCounts, SpeakerErrors, Turns, score
+from workbench.scoring.clustering_metrics import frame_labels
 from workbench.scoring.prepared import PreparedReference
 from workbench.types import SlidingWindow
 
@@ -86,6 +87,28 @@ def test_several_hypotheses_and_runs_score_like_single_ones(rng):
     for active, expected in zip(stack, single, strict=True):
         starts = np.flatnonzero(np.concatenate([[True], (active[1:] != active[:-1]).any(axis=1)]))
         assert prepared.score_runs(starts, active[starts]) == expected
+
+
+@pytest.mark.parametrize("step", [0.02, 0.1, 0.016875])
+def test_jaccard_errors_are_those_of_the_annotation(rng, step):
+    """To the rounding of a sum: the frames of dscore that are counted are the very same."""
+    for _ in range(150):
+        frames = SlidingWindow(float(rng.choice([0, 0.5, -1])), 0.025, step)
+        times = frames.middle_of(np.arange(int(rng.integers(0, int(36 / step)))))
+        active = random_frames(rng, len(times), int(rng.integers(0, 6)))
+        reference = random_turns(rng, rng.integers(0, 25), int(rng.integers(1, 5)), rng.choice([None, 0.01]))
+        settings = random_settings(rng)
+        prepared = PreparedReference(reference, times, **settings)
+        starts = np.flatnonzero((np.diff(active, axis=0, prepend=2) != 0).any(axis=1))
+        starts = np.unique(np.concatenate([starts, [0]]))[: len(active)].astype(int)
+        counts, speakers = prepared.score_runs_fully(starts, active[starts])
+        assert counts == prepared.score_runs(starts, active[starts])
+        hypothesis = binarize(active.astype(float), frames)
+        labels = frame_labels(Turns.of(reference), Turns.of(hypothesis), settings["uem"])
+        expected = SpeakerErrors.of(labels)
+        assert speakers.jer == pytest.approx(expected.jer, abs=1e-12)
+        assert len(speakers.errors) == len(expected.errors)
+        assert speakers.num_hypothesis == expected.num_hypothesis
 
 
 def test_an_hour_long_hypothesis_takes_milliseconds(rng):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import warnings
 
+import numpy as np
 import pytest
 from pyannote.core import Annotation
 
 from workbench.rttm import read_rttm, read_uem
-from workbench.scoring import score, score_files
+from workbench.scoring import Turns, score, score_files
+from workbench.scoring.prepared import PreparedReference
+from workbench.scoring.slots import SHORTEST
+from workbench.scoring.turns import activity
 
 COMPONENTS = {
     "total": "total",
@@ -112,6 +116,28 @@ def test_jer_and_clustering_metrics_are_those_of_dscore(pairs, dscore, uem, coll
         assert values["jer"] == pytest.approx(theirs["jer"] / 100, abs=1e-9), uri
         for ours, name in DSCORE.items():
             assert values[ours] == pytest.approx(theirs[name], abs=1e-9), (uri, ours)
+
+
+@pytest.mark.parametrize("uem", ["uem", "no_uem"])
+def test_the_jer_of_a_prepared_reference_is_that_of_dscore(pairs, dscore, uem):
+    """Which thousands of hypotheses of a sweep are scored with."""
+    references, hypotheses, regions = pairs
+    expected = dscore[f"{uem}_collar0_ignore0"]
+    jer = {uri: row.get("jer") for uri, row in (expected["files"] | expected["differs_in_joint_run"]).items()}
+    compared = 0
+    for uri in expected["aggregate_files"]:
+        hypothesis = Turns.of(hypotheses[uri])
+        times = np.unique(np.concatenate([hypothesis.starts, hypothesis.ends]))
+        if (np.diff(times) <= 2 * SHORTEST).any():
+            continue  # no pipeline has frames as short
+        turns = hypothesis.starts, hypothesis.ends, hypothesis.speakers
+        active = activity(times, *turns, len(hypothesis.labels))
+        rows = np.append(active > 0, np.zeros((1, active.shape[1]), dtype=bool), axis=0)[: len(times)]
+        prepared = PreparedReference(references[uri], times, regions[uri] if uem == "uem" else None)
+        _, speakers = prepared.score_runs_fully(np.arange(len(times)), rows)
+        assert speakers.jer == pytest.approx(jer[uri] / 100, abs=1e-9), uri
+        compared += 1
+    assert compared > 20
 
 
 @pytest.mark.parametrize("collar", [0, 0.25])

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -19,20 +23,24 @@ from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.store import Store
 from workbench.tuning.folder import edges, find_best
 from workbench.tuning.lattice import Lattice
-from workbench.tuning.search import SearchParams, open_storage, pareto, run_search
+from workbench.tuning.search import SearchParams, pareto, run_search
 from workbench.tuning.space import Space, distribution_of, nearest_value
+from workbench.tuning.studies import open_storage
 
 BASE = SweepSettings(clustering=AHCParams(ahc_threshold=1.2, min_cluster_size=1))
 SPECS = ["ahc_threshold=0.3:1.3:11", "min_cluster_size=1,2,5"]
 
 
-@pytest.fixture
-def evaluator(tmp_path):
-    recordings = [
+def make_recordings() -> list[Recording]:
+    return [
         Recording(uri=uri, features=make_features(uri, seed), reference=make_reference(uri, seed))
         for seed, uri in enumerate(("a", "b", "c"))
     ]
-    with Evaluator(recordings, Common(base=BASE), store=Store(tmp_path / "out"), keep=3) as evaluator:
+
+
+@pytest.fixture
+def evaluator(tmp_path):
+    with Evaluator(make_recordings(), Common(base=BASE), store=Store(tmp_path / "out"), keep=3) as evaluator:
         yield evaluator
 
 
@@ -110,6 +118,46 @@ def test_a_trial_that_a_killed_process_left_running_is_closed(evaluator, space, 
     run_search(evaluator, space, replace(params, trials=3))
     states = [trial.state.name for trial in load(params.storage, first.study_name).trials]
     assert states == ["COMPLETE", "COMPLETE", "FAIL", "RUNNING", "COMPLETE"]
+
+
+ONE_OF_SEVERAL = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_search import BASE, make_recordings
+from workbench.sweeps.run import Common, Evaluator
+from workbench.tuning.search import SearchParams, run_search
+from workbench.tuning.space import Space
+storage, own, other = Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+with Evaluator(make_recordings(), Common(base=BASE)) as evaluator:
+    own.touch()
+    while not other.exists():  # both make the study at the same moment
+        time.sleep(0.001)
+    params = SearchParams(sampler="tpe", trials=10, storage=str(storage))
+    print(run_search(evaluator, Space.parse(["ahc_threshold=0.3:1.3"], BASE), params).study_name)
+"""
+
+
+@pytest.mark.parametrize("storage", ["study.db", "study.log"])
+def test_two_processes_share_one_study(tmp_path, storage):
+    path, marks = str(tmp_path / storage), [str(tmp_path / name) for name in ("one", "two")]
+    arguments = [sys.executable, "-c", ONE_OF_SEVERAL, str(Path(__file__).parent), path]
+    processes = [
+        subprocess.Popen([*arguments, *pair], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for pair in (marks, marks[::-1])
+    ]
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    (name,) = {out.strip() for out, _ in said}
+    trials = load(path, name).trials
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert 10 <= len(trials) <= 11  # together as many as one process would do, or one more
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    by_worker = Counter(trial.user_attrs["worker"] for trial in trials)
+    assert set(by_worker) == {f"{os.uname().nodename}:{process.pid}" for process in processes}
+    assert all(set(trial.user_attrs["recordings"]) == {"a", "b", "c"} for trial in trials)
+    # the same seed, and yet nothing is tried twice
+    assert len({trial.params["ahc_threshold"] for trial in trials}) >= len(trials) - 1
 
 
 def test_a_study_of_other_inputs_is_not_continued(evaluator, space, tmp_path):

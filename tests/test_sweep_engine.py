@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
-from plain_sweep import cluster_plainly, run_plainly, score_plainly
+from plain_sweep import cluster_plainly, jer_plainly, run_plainly, score_plainly
 from pyannote.core import Annotation, Segment, Timeline
 from recorded_clusterings import CONVENTIONS, load_recording, read_cases
 
 import workbench
 from workbench import InputError, RecordingError
 from workbench.clustering import PLDA, AHCParams, TrainingSet, VBxParams, mark_inactive
+from workbench.features import save_features
 from workbench.reconstruction import discrete_diarization, reconstruct
+from workbench.scoring import score_files
 from workbench.sweeps import RESULT_COLUMNS, Grid, PluginParams, RecordingSweep, SweepSettings
 from workbench.sweeps.activation import SlotActivity
 from workbench.sweeps.chunks import ChunkSweep
+from workbench.sweeps.summary import summarize
 from workbench.synthetic import make_meeting, make_plda
 from workbench.types import Features
 
@@ -94,6 +98,7 @@ def test_every_cell_is_what_the_pipeline_gives(meeting, plda, name):
         assert list(ours.itertracks(yield_label=True)) == list(hypothesis.itertracks(yield_label=True))
         expected = score_plainly(reference, hypothesis)
         assert {key: getattr(row, key) for key in SECONDS} == pytest.approx(expected, abs=1e-9)
+        assert row.jer == pytest.approx(jer_plainly(reference, hypothesis), abs=1e-12)
         assert row.num_speakers == len(hypothesis.labels())
         # equal numbers mean equal output, up to the names of speakers
         first = hypotheses.setdefault(row.partition, hypothesis)
@@ -114,6 +119,29 @@ def test_scores_are_those_of_pyannote_metrics(meeting, plda, collar, skip_overla
         hypothesis = run_plainly(features, settings, plda)
         expected = score_plainly(reference, hypothesis, uem, collar, skip_overlap)
         assert {key: getattr(row, key) for key in SECONDS} == pytest.approx(expected, abs=1e-9)
+        assert row.jer == pytest.approx(jer_plainly(reference, hypothesis, uem), abs=1e-12)
+
+
+def test_the_jer_of_a_summary_is_pooled_as_scores_of_files_are(plda):
+    """One recording holds two speakers, the other five, a third nobody: every speaker weighs the same."""
+    grid = Grid.parse(["Fb=0.5,3,20", "ahc_threshold=0.5,0.8"])
+    meetings = [
+        make_meeting(
+            np.random.default_rng(seed), plda, seconds=60, num_speakers=num, noise=0.8, uri=f"m{num}"
+        )
+        for seed, num in enumerate((2, 5))
+    ]
+    references = {features.uri: reference for features, reference in meetings}
+    silent = dataclasses.replace(meetings[0][0], uri="silent")
+    features = [*(each for each, _ in meetings), silent]
+    references["silent"] = Annotation(uri="silent")
+    results = workbench.sweep(features, references, grid, plda=plda)
+    assert results.groupby("uri")["num_scored_speakers"].first().to_dict() == {"m2": 2, "m5": 5, "silent": 0}
+    for row, settings in zip(summarize(results, grid.names).itertuples(), grid.settings(), strict=True):
+        hypotheses = {each.uri: run_plainly(each, settings, plda) for each in features}
+        assert row.jer == pytest.approx(score_files(references, hypotheses).overall.jer, abs=1e-12)
+    alone = summarize(results[results["uri"] == "silent"], grid.names)
+    assert alone["jer"].tolist() == [1.0] * len(grid)  # nobody spoke, and somebody was found
 
 
 @pytest.mark.golden
@@ -281,6 +309,7 @@ def test_silence_and_missing_references_have_rows(meeting, plda):
     assert np.isnan(row["der"])
     row = workbench.sweep(features, None, {"Fa": [0.07]}, plda=plda).iloc[0]
     assert np.isnan(row["total"])
+    assert np.isnan(row["jer"])
     assert row["num_speakers"] > 0
 
 
@@ -307,7 +336,9 @@ def test_one_speaker_is_one_speaker(plda):
         ({"method": ["kmeans"]}, "method must be one of ahc, vbx"),
         ({"preset": ["best"]}, "unknown preset 'best'; known are"),
         ({"min_speakers": [1, 5], "max_speakers": [3]}, "min_speakers .5. must not exceed max_speakers .3."),
-        ({"num_speakers": [2]}, "sweep it as num_speakers_forced"),
+        ({"num_speakers": [2], "num_speakers_forced": [3]}, "are two names of one parameter"),
+        ({"num_speakers": [2.5]}, "num_speakers_forced takes whole numbers"),
+        ({"der": [0.5]}, "der is a column of the results"),
         ({"loop_prob": [1.5]}, "loop_prob must be a probability"),
         ({"onset": [0.0]}, "onset must be a fraction above 0"),
         ({"precision": ["f16"]}, "precision must be one of"),
@@ -338,6 +369,27 @@ def test_a_wrong_grid_text_is_said(spec, message):
         Grid.parse([spec])
 
 
+def test_the_number_of_speakers_is_swept_under_a_name_that_no_result_has(meeting, plda):
+    features, reference = meeting
+    base = SweepSettings.preset("community-1")
+    for grid in (["num_speakers=none,2,3"], {"num_speakers": [None, 2, 3]}):
+        table = workbench.sweep(features, reference, grid, base=base, plda=plda)
+        assert table["num_speakers_forced"].tolist() == [pd.NA, 2, 3]
+        assert table["num_speakers"].tolist()[1:] == [2, 3]
+    sweep = RecordingSweep(features, reference, base=base, plda=plda)
+    assert len(sweep.hypothesis({"num_speakers": 2}).labels()) == 2
+    with pytest.raises(InputError, match="two names of one parameter"):
+        base.replace(num_speakers=2, num_speakers_forced=2)
+
+    def split(features, num_speakers):
+        return (
+            np.arange(features.embeddings[..., 0].size).reshape(features.embeddings.shape[:2]) % num_speakers
+        )
+
+    own = workbench.sweep(features, reference, {"num_speakers": [1, 2]}, clustering=split)
+    assert own["num_speakers_forced"].tolist() == [1, 2]
+
+
 def test_grids_are_read_as_written():
     grid = Grid.parse(["Fa=0.05,0.07", "ahc_threshold=0.4:0.6:3", "lda_dim=none,32"])
     assert grid.values == {"Fa": (0.05, 0.07), "ahc_threshold": (0.4, 0.5, 0.6), "lda_dim": (None, 32)}
@@ -361,6 +413,65 @@ def test_what_a_sweep_needs_is_asked_for(meeting):
         workbench.sweep(features, reference, {"Fa": [0.1]})
     with pytest.raises(InputError, match="no reference for recording 'meeting'; there are other"):
         workbench.sweep(features, {"other": reference}, {"method": ["ahc"]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"features": 5}, "features must be Features, their files"),
+        ({"features": [None]}, "features must be Features, their files .* got NoneType"),
+        ({"features": np.zeros((3, 4))}, "features must be .* got ndarray"),
+        ({"references": 5}, "references must be an RTTM file, or annotations by recording, got int"),
+        ({"references": [Annotation()]}, "references must be .* got list"),
+        ({"references": {"meeting": "a.rttm"}}, r"references\['meeting'\] must be an Annotation, got str"),
+        ({"grid": 5}, "grid must map names to values, or list texts NAME=a,b,c .* got int"),
+        ({"grid": [0.1]}, "grid must map names to values, .* got float"),
+        ({"grid": {5: [1]}}, "must map names of parameters to values, got int"),
+        ({"grid": {"method": [5]}}, "method takes names, got 5"),
+        ({"base": AHCParams()}, r"base must be SweepSettings, .* got AHCParams"),
+        ({"plda": np.ones(3)}, "plda must be a PLDA, or the folder of one, got ndarray"),
+        ({"uem": Timeline()}, "uem must be a UEM file, or Timelines by recording, got Timeline"),
+        ({"uem": {"meeting": [0, 1]}}, r"uem\['meeting'\] must be a Timeline, got list"),
+        ({"collar": "0.25"}, "collar must be a number of seconds, got str"),
+        ({"skip_overlap": "no"}, "skip_overlap must be True or False, got str"),
+        ({"clustering": "ahc"}, "clustering must be a function, got 'ahc'"),
+        ({"hook": 5}, "hook must be a function of .done, total., got int"),
+        ({"jobs": "2"}, "jobs must be a whole number of processes, got str"),
+        ({"jobs": 0}, "jobs must be at least 1, got 0"),
+        ({"executor": 2}, "executor must be a concurrent.futures.Executor, got int"),
+        ({"out": 5}, "out must be the path of a folder, got int"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named(meeting, arguments, message):
+    features, reference = meeting
+    given = {"features": features, "references": reference, "grid": {"method": ["ahc"]}} | arguments
+    with pytest.raises(InputError, match=message):
+        workbench.sweep(**given)
+
+
+def test_what_belongs_to_one_recording_is_not_taken_for_another(meeting):
+    features, reference = meeting
+    both = [features, dataclasses.replace(features, uri="other")]
+    with pytest.raises(InputError, match="references is one annotation, but there are 2 recordings"):
+        workbench.sweep(both, reference, {"method": ["ahc"]})
+    with pytest.raises(InputError, match="this Grid was made for other parameters"):
+        workbench.sweep(features, reference, Grid.of({"onset": [0.5]}), clustering=by_threshold)
+    with pytest.raises(InputError, match="features must be what load_features gives, got str"):
+        RecordingSweep("meeting.npz", reference)
+    with pytest.raises(InputError, match="cells must be a table of parameters"):
+        RecordingSweep(features, reference).evaluate({"method": ["ahc"]})
+
+
+def test_a_file_that_cannot_be_read_does_not_lose_the_others(meeting, tmp_path):
+    features, reference = meeting
+    grid = {"method": ["ahc"]}
+    save_features(tmp_path / "good.npz", features)
+    (tmp_path / "bad.npz").write_bytes(b"PK not really")
+    with pytest.warns(UserWarning, match=r"a recording is left out: .*bad\.npz"):
+        table = workbench.sweep(tmp_path, {"meeting": reference}, grid)
+    assert table["uri"].tolist() == ["meeting"]
+    with pytest.raises(RecordingError, match=r"bad\.npz"):
+        workbench.sweep(tmp_path / "bad.npz", {"meeting": reference}, grid)
 
 
 def test_a_grid_too_large_to_be_listed_is_refused_before_memory_is_asked_for():

@@ -15,6 +15,7 @@ from workbench.clustering.xvectors import SegmentSet, merge_segments
 from workbench.features import save_features
 from workbench.reconstruction import reconstruct
 from workbench.rttm import read_rttm
+from workbench.scoring import score_files
 from workbench.sweeps import RecordingSweep
 from workbench.synthetic import make_plda
 from workbench.types import INACTIVE, SegmentFeatures
@@ -62,6 +63,13 @@ def test_the_whole_recorded_grid_is_reproduced(es2005a):
     found = sweep.evaluate(cells)
     der = [row["scores"]["pyannote_der_collar0_skip0"]["diarization error rate"] for row in rows]
     np.testing.assert_allclose(found["der"], der, atol=1e-9)
+    jer = [row["scores"]["dscore_collar0_ignore0"]["jer"] / 100 for row in rows]
+    # dscore read RTTM files, in which a turn that ends with a frame of 10 ms may end just after its start
+    np.testing.assert_allclose(found["jer"], jer, atol=3e-4)
+    for row in found.iloc[::9].itertuples():
+        hypothesis = sweep.hypothesis(cells.iloc[row.Index].to_dict())
+        scored = score_files({"ES2005a": reference}, {"ES2005a": hypothesis})
+        assert row.jer == pytest.approx(scored.overall.jer, abs=1e-12)
     assert found["num_speakers"].tolist() == [row["num_speakers"] for row in rows]
     assert found["iterations"].tolist() == [row.get("iterations", 0) for row in rows]
     with_vbx = [index for index, row in enumerate(rows) if "iterations" in row]

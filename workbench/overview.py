@@ -219,6 +219,8 @@ def talking_most(
     features: Features, reference: Annotation, chunks: np.ndarray, local_speakers: np.ndarray
 ) -> list[Hashable | None]:
     """Reference speaker with most time in common with each of the local speakers; None if none has any."""
+    if not len(chunks):
+        return []
     labels = sorted(reference.labels(), key=str)
     per_chunk, step = features.segmentations.shape[1], features.frames.step
     first = np.rint(features.chunks.start_of(np.arange(len(features.segmentations))) / step).astype(np.int64)

@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli import options as o
 from workbench.cli.output import Progress, check_outputs, finish, plural, print_json, work_through
-from workbench.errors import InputError
+from workbench.errors import InputError, RecordingError
 
 EXAMPLES = (
     "workbench diarize meeting.wav --hub models/demo --out hypothesis --features-dir features",
@@ -120,6 +120,7 @@ def cluster(
     model = None if plda is None else PLDA.load(plda)
     o.check_plda(params, model)
     rows: dict[str, dict[str, Any]] = {}
+    unusable: list[InputError] = []  # of recordings that these parameters or this PLDA do not fit
 
     with Progress(len(files), "recordings", quiet) as progress:
 
@@ -135,7 +136,11 @@ def cluster(
             uri = check_uri(loaded.uri)
             if uri in rows:
                 raise InputError.at(files[name], f"recording {uri!r} is also in {rows[uri]['features']}")
-            result = run_clustering(loaded, params.clustering if per_chunk else xvector_params, model)
+            try:
+                result = run_clustering(loaded, params.clustering if per_chunk else xvector_params, model)
+            except InputError as error:
+                unusable.append(error)
+                raise RecordingError(str(error).removeprefix(f"{uri}: ")) from error
             options = params.reconstruction_options() if per_chunk else {}
             annotation = reconstruct(loaded, result.hard_clusters, **options)
             labels = result.active_clusters
@@ -147,6 +152,8 @@ def cluster(
             progress.say(f"[{len(rows)}/{len(files)}] {uri}: {plural(rows[uri]['num_speakers'], 'speaker')}")
 
         failed = work_through(files, work, progress, debug=debug)
+    if len(unusable) == len(files):
+        raise unusable[0]  # then it is the call that is wrong
     print_json(json, {"params": params.to_dict()["clustering"], "recordings": rows, "failed": failed})
     finish(failed, len(files))
 

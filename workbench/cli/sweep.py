@@ -123,7 +123,7 @@ def sweep(
         typer.Option(
             "--objective",
             metavar="NAME,...",
-            help="What to minimize: der, count_error (mean error of the number of speakers), worst_der, "
+            help="What to minimize: der, jer, count_error (mean error of the number of speakers), worst_der, "
             "seconds. The first one decides what is best.",
             rich_help_panel=SEARCH,
         ),
@@ -144,7 +144,8 @@ def sweep(
             "--storage",
             metavar="FILE|URL",
             help="Where the Optuna study is kept: a journal file (.log), SQLite file (.db) or storage URL. "
-            "By default study.db in --out; none for grid.",
+            "By default study.db in --out; none for grid. Several calls, each with its own --out, may share "
+            "one at the same time.",
             rich_help_panel=SEARCH,
         ),
     ] = None,

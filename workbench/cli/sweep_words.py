@@ -73,13 +73,14 @@ def format_result(report: dict[str, Any], out: Path) -> str:
     from workbench.tuning.folder import percent
 
     best, default = report["best"], report["default"]
-    names = [*report["grid"], "DER", "missed", "false alarm", "confusion", "speaker count error"]
+    names = [*report["grid"], "DER", "missed", "false alarm", "confusion", "JER", "speaker count error"]
 
     def column(entry: dict[str, Any]) -> list[str]:
         total = entry["total"] or float("nan")
         parts = [percent(entry[name] / total) for name in ("missed", "false_alarm", "confusion")]
         values = ["-" if value is None else f"{value}" for value in entry["parameters"].values()]
-        return [*values, percent(entry["der"]), *parts, f"{entry['num_speakers_error']:.2f}"]
+        rates = [percent(entry["der"]), *parts, percent(entry["jer"])]
+        return [*values, *rates, f"{entry['num_speakers_error']:.2f}"]
 
     rows = list(zip(names, column(best), column(default), strict=True))
     widths = [max(len(row[place]) for row in [*rows, ("", "best", "default")]) for place in range(3)]

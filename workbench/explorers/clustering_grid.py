@@ -17,7 +17,7 @@ from workbench.errors import InputError
 from workbench.explorers.background import NewestOnly
 from workbench.explorers.clustering_grid_controls import ALL
 from workbench.explorers.clustering_grid_sound import GridSound
-from workbench.explorers.clustering_grid_study import GridStudy, Source
+from workbench.explorers.clustering_grid_study import GridStudy
 from workbench.explorers.clustering_grid_words import (
     cell_html,
     hover_texts,
@@ -26,8 +26,8 @@ from workbench.explorers.clustering_grid_words import (
     verdict_html,
 )
 from workbench.explorers.headline import static_page
+from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.redraw import update_layout, update_traces
-from workbench.plots import theme
 from workbench.plots.breakdown import LANES, plot_lanes
 from workbench.plots.grid import GridScene, plot_grid
 from workbench.plots.grid_cells import Slice
@@ -36,6 +36,7 @@ from workbench.plots.lanes import from_axis, on_axis
 from workbench.plots.tuning_page import write_summary
 from workbench.review import ScoringParams
 from workbench.sweeps import Grid, SweepSettings
+from workbench.sweeps.inputs import Source
 from workbench.tuning.lattice import Lattice
 from workbench.tuning.outputs import write_best
 from workbench.tuning.summary import summarise_tuning
@@ -158,8 +159,7 @@ class GridScreen(GridSound):
         self._say()
         self._scene = self._compose()
         self._screen = plot_grid(self._scene)
-        self.figure = go.FigureWidget(self._screen.figure)
-        self.figure._config = theme.config()
+        self.figure = LiveFigure(self._screen.figure)
         self._listen(self.figure)
         self.children = tuple(self._rows(self.figure))
 

@@ -16,13 +16,20 @@ from pyannote.core import Annotation, Timeline
 from workbench.audio import find_recordings
 from workbench.clustering import PLDA
 from workbench.errors import InputError
-from workbench.features import load_features
 from workbench.review import HypothesisView, ScoringParams
-from workbench.rttm import read_rttm, read_uem
 from workbench.scoring import score
 from workbench.scoring.breakdown import confusion_matrix
 from workbench.scoring.regions import find_changes, find_errors, match_speakers
-from workbench.sweeps import Grid, RecordingSweep, SweepSettings, default_settings, sweep
+from workbench.sweeps import Grid, RecordingSweep, SweepSettings, sweep
+from workbench.sweeps.inputs import (
+    AnyFeatures,
+    Source,
+    read_features,
+    read_grid,
+    read_plda,
+    read_references,
+    read_regions,
+)
 from workbench.timeline import find_turns
 from workbench.tuning.cells import CellTable
 from workbench.tuning.choice import Choice, choose
@@ -31,10 +38,7 @@ from workbench.tuning.plateau import StableCell, choose_stable, find_plateaus
 from workbench.tuning.stability import summarise_stability
 from workbench.tuning.warnings import Notice, find_warnings
 from workbench.tuning.words import choice_words
-from workbench.types import Features, SegmentFeatures
-
-AnyFeatures = Features | SegmentFeatures
-Source = AnyFeatures | str | os.PathLike[str]
+from workbench.types import SegmentFeatures
 
 
 class GridStudy:
@@ -57,7 +61,7 @@ class GridStudy:
     def __init__(
         self,
         features: Source | Iterable[Source],
-        references: str | Path | Mapping[str, Annotation],
+        references: Annotation | str | os.PathLike[str] | Mapping[str, Annotation],
         grid: Grid | Mapping[str, Any] | Iterable[str],
         *,
         base: SweepSettings | None = None,
@@ -71,18 +75,13 @@ class GridStudy:
         self.features = {each.uri: each for each in read_features(features)}
         if not self.features:
             raise InputError("no features to sweep over; give at least one recording")
-        named = read_rttm(Path(references)) if isinstance(references, str | Path) else dict(references)
-        if missing := [uri for uri in self.features if uri not in named]:
-            raise InputError(f"no reference for recording {missing[0]!r}; there are {', '.join(named)}")
-        self.references = {uri: named[uri] for uri in self.features}
-        self.plda = PLDA.load(plda) if isinstance(plda, str | os.PathLike) else plda
-        self.uem = read_uem(Path(uem)) if isinstance(uem, str | Path) else dict(uem or {})
+        self.references = read_references(references, self.uris)
+        self.plda = read_plda(plda)
+        self.uem = read_regions(uem, self.uris)
         self.audio = _audio(audio)
         self.scoring = scoring or ScoringParams()
-        self.base = base or default_settings(next(iter(self.features.values())))
-        if not isinstance(grid, Grid):
-            grid = Grid.of(grid, self.base) if isinstance(grid, Mapping) else Grid.parse(grid, self.base)
-        self.grid, self.base = grid, grid.base
+        self.grid = read_grid(grid, next(iter(self.features.values())), base)
+        self.base = self.grid.base
         self.stability = stability
         self._sweeps: dict[str, RecordingSweep] = {}
         self._views: dict[tuple[str, int | None], HypothesisView] = {}
@@ -237,23 +236,6 @@ class Found:
     def default_table(self) -> pd.DataFrame:
         """The default's results, indexed by recording."""
         return self.default_results.set_index("uri")
-
-
-def read_features(given: Any) -> list[AnyFeatures]:
-    """Features of all kinds of sources: objects, files, folders, and lists of them."""
-    if isinstance(given, Features | SegmentFeatures):
-        return [given]
-    if isinstance(given, str | os.PathLike):
-        path = Path(given)
-        if path.is_dir():
-            files = sorted(path.glob("*.npz"))
-            if not files:
-                raise InputError.at(path, "this folder holds no features (.npz)")
-            return [load_features(file) for file in files]
-        return [load_features(path)]
-    if isinstance(given, Mapping):
-        given = given.values()
-    return [features for each in given for features in read_features(each)]
 
 
 def recording_duration(features: AnyFeatures, reference: Annotation | None) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.explorers.clustering_grid_study import Found, GridStudy
 from workbench.plots import theme
+from workbench.plots.grid_measures import jer_of_cells
 from workbench.plots.words import convention, count_of, percent
 from workbench.sweeps import SweepSettings
 from workbench.tuning.cells import format_value
@@ -38,6 +39,7 @@ def hover_texts(found: Found, uris: Sequence[str]) -> list[str]:
     kinds = {kind: getattr(table, kind)[rows].sum(axis=0) for kind in theme.ERRORS}
     stuck = (~table.converged[rows]).sum(axis=0)
     sizes = found.plateaus["region_cells"].to_numpy()
+    jer = jer_of_cells(table, rows)
     texts = []
     for cell in range(len(table)):
         errors = {kind: 100 * seconds[cell] / total if total else math.nan for kind, seconds in kinds.items()}
@@ -49,6 +51,8 @@ def hover_texts(found: Found, uris: Sequence[str]) -> list[str]:
             f"<b>DER {sum(errors.values()):.1f} %</b> ({parts})",
             f"speakers {counts}{' …' if len(rows) > 12 else ''} (true {true})",
         ]
+        if not math.isnan(jer[cell]):  # earlier results do not hold it
+            lines.insert(2, f"JER {percent(jer[cell])}")
         if len(uris) == len(table.uris) and cell != choice.best:
             lines.append(f"p against the best {choice.p_worse[cell]:.2g}")
         if sizes[cell] > 1:

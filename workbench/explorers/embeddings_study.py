@@ -15,7 +15,6 @@ from workbench.audio import audio_duration, find_recordings
 from workbench.clustering import PLDA, AHCParams, ClusteringParams, VBxParams, run_clustering
 from workbench.embedding_files import EmbeddingSet
 from workbench.errors import InputError
-from workbench.explorers.clustering_grid_study import Source, read_features
 from workbench.explorers.playback import CLIP_LIMIT
 from workbench.extraction import ExtractionParams, Item
 from workbench.plots.embeddings_local import LocalView
@@ -24,6 +23,7 @@ from workbench.rttm import read_rttm
 from workbench.runtimes import load_runtime
 from workbench.runtimes.base import Runtime
 from workbench.similarity import LocalSimilarity, compare_local_speakers, find_stretches
+from workbench.sweeps.inputs import Source, read_features
 from workbench.types import Features
 from workbench.verification import (
     Calibration,

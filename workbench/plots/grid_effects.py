@@ -126,16 +126,14 @@ def plot_all_cells(table: CellTable) -> go.Figure:
         {"label": "DER (%)", "values": der},
     ]
     lines = {"color": der, "colorscale": theme.sequential(), "showscale": False}
-    font = {"color": theme.TEXT, "size": 11, "family": theme.FONT}
+    font = {"color": theme.TEXT, "size": 11, "family": theme.FONT, "shadow": "none"}
     trace = go.Parcoords(
         name="cells", line=lines, dimensions=dimensions, labelfont=font, tickfont=font, rangefont=font
     )
     trace.unselected = {"line": {"color": theme.TEXT, "opacity": 0.06}}
     margin = {"l": 74, "r": 60, "t": 54, "b": 18}
     return go.Figure(
-        trace,
-        {"template": theme.template(), "width": theme.WIDTH, "height": 340, "margin": margin}
-        | {"paper_bgcolor": "rgba(255,255,255,0)"},  # tick labels have a shadow of this colour
+        trace, {"template": theme.template(), "width": theme.WIDTH, "height": 340, "margin": margin}
     )
 
 

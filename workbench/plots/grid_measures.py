@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from workbench.sweeps.summary import pooled_jer
 from workbench.tuning.cells import CellTable, rate
 from workbench.tuning.lattice import Lattice
 
@@ -18,6 +19,7 @@ MEASURES = {
     "missed": "Missed",
     "false_alarm": "False alarm",
     "confusion": "Confusion",
+    "jer": "JER",
     "num_speakers": "Speakers found",
     "speakers_error": "Speakers too many or few",
     "converged": "Converged",
@@ -80,6 +82,9 @@ def measure_cells(
     if name in ("missed", "false_alarm", "confusion"):
         values = 100 * rate(getattr(table, name)[rows].sum(axis=0), total)
         return Measure(name=name, values=values, title=f"{title} (% of speech)", suffix=PERCENT, decimals=1)
+    if name == "jer":
+        values = 100 * jer_of_cells(table, rows)
+        return Measure(name=name, values=values, title=f"{title} (%)", suffix=PERCENT, decimals=1)
     if name == "num_speakers":
         values, title = table.num_speakers[rows].mean(axis=0), "Speakers found (mean)"
         return Measure(name=name, values=values, title=title, suffix="", decimals=1, small_is_good=False)
@@ -104,3 +109,9 @@ def measure_cells(
         worst = noise[noise["level"] == noise["level"].max()]
         values[worst["cell"].to_numpy()] = 100 * worst["cross_der"].to_numpy()
     return Measure(name=name, values=values, title=f"{title} (%)", suffix=PERCENT, decimals=1)
+
+
+def jer_of_cells(table: CellTable, rows: Sequence[int]) -> np.ndarray:
+    """JER (fraction) of every cell over some recordings, by their place in the table; NaN where unknown."""
+    jer, speakers = table.jer[rows], table.num_scored_speakers[rows]
+    return pooled_jer(speakers @ jer, np.full(len(table), speakers.sum(), dtype=float), jer.sum(axis=0))

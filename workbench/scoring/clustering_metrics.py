@@ -18,6 +18,8 @@ from scipy.sparse import csr_array, find
 from workbench.scoring.slots import in_common, matched
 from workbench.scoring.turns import Activity, Turns, activities, covered, dense, regions_of
 
+FRAME = 0.01  # s, dscore's step
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrameLabels:
@@ -37,7 +39,7 @@ class FrameLabels:
 
 
 def frame_labels(
-    reference: Turns, hypothesis: Turns, uem: Timeline | None = None, step: float = 0.01
+    reference: Turns, hypothesis: Turns, uem: Timeline | None = None, step: float = FRAME
 ) -> FrameLabels:
     """Frames of the scored regions and who speaks in them.
 
@@ -52,7 +54,7 @@ def frame_labels(
     num_frames = int(regions[:, 1].max() / step) if len(regions) else 0
     # Exactly dscore's expressions: whether a turn includes a frame hangs on the last bit.
     times = step * np.arange(num_frames)
-    sides = [_within(side, regions) for side in (reference, hypothesis)]
+    sides = [within(side, regions) for side in (reference, hypothesis)]
     in_frames = [
         Turns(
             np.searchsorted(times, side.starts), np.searchsorted(times, side.ends), side.speakers, side.labels
@@ -67,7 +69,7 @@ def frame_labels(
     return FrameLabels(reference=ref, hypothesis=hyp, frames=np.diff(boundaries)[kept])
 
 
-def _within(turns: Turns, regions: np.ndarray) -> Turns:
+def within(turns: Turns, regions: np.ndarray) -> Turns:
     """Turns that reach into a scored region; speakers without any are no speakers."""
     first = np.searchsorted(regions[:, 1], turns.starts, side="right")  # region that ends after the start
     beginnings = np.append(regions[:, 0], np.inf)
@@ -90,10 +92,28 @@ class SpeakerErrors:
     @classmethod
     def of(cls, labels: FrameLabels) -> SpeakerErrors:
         """Errors under the mapping with the smallest sum."""
-        num_ref, num_hyp = labels.reference.shape[1], labels.hypothesis.shape[1]
-        shared = in_common(labels.reference, labels.hypothesis, labels.frames)  # (ref, hyp)
-        alone_ref, alone_hyp = labels.frames @ labels.reference, labels.frames @ labels.hypothesis
-        errors = np.ones(num_ref)
+        return cls.of_frames(
+            in_common(labels.reference, labels.hypothesis, labels.frames),
+            labels.frames @ labels.reference,
+            labels.frames @ labels.hypothesis,
+            labels.hypothesis.shape[1],
+        )
+
+    @classmethod
+    def of_frames(
+        cls, shared: Activity, alone_ref: np.ndarray, alone_hyp: np.ndarray, num_hyp: int
+    ) -> SpeakerErrors:
+        """The same from numbers of frames.
+
+        Parameters
+        ----------
+        shared : array, shape (num_ref_speakers, num_hyp_speakers)
+            Frames in which both speak.
+        alone_ref, alone_hyp : arrays, shape (num_ref_speakers,) and (num_hyp_speakers,)
+            Frames in which each speaks at all.
+        num_hyp : speakers of the hypothesis
+        """
+        errors = np.ones(len(alone_ref))
         if isinstance(shared, csr_array):  # an entry only where there are frames in common
             ref, hyp, both = find(shared)
             agreement = csr_array(

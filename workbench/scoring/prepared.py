@@ -8,11 +8,14 @@ look-ups per turn, however long the recording is. The numbers are those of `scor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
+from workbench.scoring.clustering_metrics import SpeakerErrors
 from workbench.scoring.diarization import DiarizationCounts
+from workbench.scoring.prepared_speakers import PreparedSpeakers
 from workbench.scoring.slots import SHORTEST, Slots, matched
 from workbench.scoring.turns import Turns, dense
 
@@ -57,12 +60,12 @@ class PreparedReference:
                 "boundaries must be times in seconds in strictly increasing order, shape (num_frames,), got "
                 f"an array of shape {self.boundaries.shape}; pass frames.middle_of(np.arange(num_frames))"
             )
+        self._turns, self._uem = reference if isinstance(reference, Turns) else Turns.of(reference), uem
         if uem is None:
             # Without a UEM the extent of both sides is scored: all that anyone says.
-            ref = reference if isinstance(reference, Turns) else Turns.of(reference)
-            times = np.concatenate([self.boundaries, ref.starts, ref.ends])
+            times = np.concatenate([self.boundaries, self._turns.starts, self._turns.ends])
             uem = Segment(times.min() - 1, times.max() + 1) if len(times) else None
-        slots, _ = Slots.of(reference, _SILENCE, uem, collar, skip_overlap).refine(self.boundaries)
+        slots, _ = Slots.of(self._turns, _SILENCE, uem, collar, skip_overlap).refine(self.boundaries)
         self.labels = slots.ref.labels
         self.total = float(slots.num_ref @ slots.seconds)
         # Slots before the first boundary and after the last are -1 and num_frames - 1: never spoken in.
@@ -114,6 +117,26 @@ class PreparedReference:
             First frame of every run, in order, the first one 0.
         rows : array of 0 and 1, shape (num_runs, num_speakers)
         """
+        return self._score_changes(*self._changes_of_runs(starts, rows))
+
+    def score_runs_fully(
+        self, starts: Sequence[int] | np.ndarray, rows: np.ndarray
+    ) -> tuple[DiarizationCounts, SpeakerErrors]:
+        """Counts as of `score_runs`, and the Jaccard error of every reference speaker.
+
+        The latter is dscore's: of 10 ms frames, within the UEM, whatever the collar and the overlap.
+        """
+        changes = self._changes_of_runs(starts, rows)
+        return self._score_changes(*changes), self._speakers.score_changes(*changes)
+
+    @cached_property
+    def _speakers(self) -> PreparedSpeakers:
+        return PreparedSpeakers(self._turns, self.boundaries, self._uem)
+
+    def _changes_of_runs(
+        self, starts: Sequence[int] | np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Who starts or stops at which boundary, and the number of speakers."""
         starts, active = np.asarray(starts, dtype=np.int64), np.asarray(rows) > 0.5
         in_order = len(starts) == len(active) and (len(starts) == 0 or starts[0] == 0)
         if not in_order or (np.diff(starts) <= 0).any() or (starts >= self.num_frames).any():
@@ -124,7 +147,7 @@ class PreparedReference:
         kept = starts < self.num_frames - 1  # the last frame ends where it starts
         run, speaker, change = changes_of(active[kept], closing=True)
         frames = np.append(starts[kept], self.num_frames - 1)[run]
-        return self._score_changes(frames, speaker, change, active.shape[1])
+        return frames, speaker, change, active.shape[1]
 
     def _score_changes(
         self, frame: np.ndarray, speaker: np.ndarray, change: np.ndarray, num_hyp: int

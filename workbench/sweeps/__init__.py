@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,16 +14,22 @@ from pyannote.core import Annotation, Timeline
 
 from workbench.clustering import PLDA
 from workbench.errors import InputError, RecordingError
-from workbench.features import load_features
-from workbench.rttm import read_rttm, read_uem
 from workbench.sweeps.grid import Grid
+from workbench.sweeps.inputs import (
+    Source,
+    check_options,
+    read_features,
+    read_grid,
+    read_plda,
+    read_references,
+    read_regions,
+)
 from workbench.sweeps.outcome import RESULT_COLUMNS
 from workbench.sweeps.pools import Given, InProcess, Processes
 from workbench.sweeps.recording import Hook, LiveCell, RecordingSweep
 from workbench.sweeps.run import Common, Evaluator, Progress, Recording
 from workbench.sweeps.settings import PluginParams, SweepSettings, default_settings
 from workbench.sweeps.store import Store, locked
-from workbench.types import Features, SegmentFeatures
 
 __all__ = [
     "RESULT_COLUMNS",
@@ -37,11 +42,9 @@ __all__ = [
     "sweep",
 ]
 
-AnyFeatures = Features | SegmentFeatures
-
 
 def sweep(
-    features: AnyFeatures | str | os.PathLike[str] | Iterable[AnyFeatures | str | os.PathLike[str]],
+    features: Source | Iterable[Source],
     references: Annotation | Mapping[str, Annotation] | str | os.PathLike[str] | None,
     grid: Grid | Mapping[str, Any] | Iterable[str],
     *,
@@ -64,7 +67,8 @@ def sweep(
     ----------
     features : of one recording or of several: objects, files (.npz), or a folder of them
     references : RTTM file, annotations by recording, or one annotation; None leaves scores empty
-    grid : `Grid`, a mapping of names to values, or texts ``NAME=a,b,c`` and ``NAME=start:stop:num``
+    grid : `Grid`, a mapping of names to values, or texts ``NAME=a,b,c`` and ``NAME=start:stop:num``; the
+        values of `num_speakers` come back as `num_speakers_forced`, for `num_speakers` is what was found
     base : settings of everything that the grid does not name
     plda : model or its folder, needed by VBx and for segment features
     uem, collar, skip_overlap : as of `score`; `uem` by recording, or a UEM file
@@ -81,29 +85,24 @@ def sweep(
         One row per recording and combination: `uri`, the parameters, and `RESULT_COLUMNS`. A recording that
         fails is left out, with a warning; if all do, that is an error.
     """
-    loaded = _features(features)
+    check_options(collar=collar, skip_overlap=skip_overlap, hook=hook, jobs=jobs, executor=executor, out=out)
+    left_out: list[RecordingError] = []
+    loaded = read_features(features, left_out)
+    if left_out and not loaded:
+        raise left_out[0]
+    for error in left_out:
+        warnings.warn(f"a recording is left out: {error}", stacklevel=2)
     if not loaded:
         raise InputError("no features to sweep over; give at least one recording")
-    if base is None:
-        base = default_settings(loaded[0])
-    if clustering is not None:
-        base = base.with_function(clustering)
-    if isinstance(grid, str):
-        grid = [grid]
-    if not isinstance(grid, Grid):
-        grid = Grid.of(grid, base) if isinstance(grid, Mapping) else Grid.parse(grid, base)
-    if isinstance(plda, str | os.PathLike):
-        plda = PLDA.load(plda)
-    by_uri = read_rttm(Path(references)) if isinstance(references, str | os.PathLike) else references
-    regions = read_uem(Path(uem)) if isinstance(uem, str | os.PathLike) else (uem or {})
-    recordings = []
-    for each in loaded:
-        reference = by_uri.get(each.uri) if isinstance(by_uri, Mapping) else by_uri
-        if by_uri is not None and reference is None:
-            raise InputError(f"no reference for recording {each.uri!r}; there are {', '.join(by_uri)}")
-        recordings.append(
-            Recording(uri=each.uri, features=each, reference=reference, uem=regions.get(each.uri))
-        )
+    grid = read_grid(grid, loaded[0], base, clustering)
+    plda = read_plda(plda)
+    uris = [each.uri for each in loaded]
+    known = {} if references is None else read_references(references, uris)
+    regions = read_regions(uem, uris)
+    recordings = [
+        Recording(uri=each.uri, features=each, reference=known.get(each.uri), uem=regions.get(each.uri))
+        for each in loaded
+    ]
     common = Common(base=grid.base, plda=plda, collar=collar, skip_overlap=skip_overlap)
     pool = Given(executor) if executor is not None else Processes(jobs) if jobs > 1 else InProcess()
     with nullcontext() if out is None else locked(out):
@@ -115,17 +114,6 @@ def sweep(
             raise RecordingError(f"{failure['uri']}: {failure['error']}")
         warnings.warn(f"{failure['uri']} is left out: {failure['error']}", stacklevel=2)
     return found.results
-
-
-def _features(given: Any) -> list[AnyFeatures]:
-    if isinstance(given, Features | SegmentFeatures):
-        return [given]
-    if isinstance(given, str | os.PathLike):
-        path = Path(given)
-        return [load_features(file) for file in (sorted(path.glob("*.npz")) if path.is_dir() else [path])]
-    if isinstance(given, Mapping):
-        given = given.values()
-    return [feature for each in given for feature in _features(each)]
 
 
 def _summed(hook: Hook | None, total: int) -> Progress | None:

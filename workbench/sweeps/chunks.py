@@ -63,6 +63,7 @@ class ChunkSweep:
         self._prepared: dict[FrameAxis, PreparedReference] = {}
         self._outputs: dict[tuple[Any, ...], Output] = {}
         self._scores: dict[int, Output] = {}
+        self._last_start: tuple[tuple[Any, ...], VBxStart] | None = None
 
     def check(self, settings: Sequence[SweepSettings]) -> None:
         """Refuse settings that these features cannot be clustered with."""
@@ -154,17 +155,7 @@ class ChunkSweep:
     def _run_vbx(self, batch: Sequence[Job], threads: int) -> Iterator[tuple[Job, Outcome]]:
         """Jobs that start from the same partition."""
         first = batch[0]
-        view, params = self.view(first.median_filter), first.vbx
-        training = view.training(params.convention)
-        assert self.plda is not None  # `check` has seen to it
-        lda_dim = self.plda.num_lda if params.lda_dim is None else min(params.lda_dim, self.plda.num_lda)
-        labels = training.dendrogram().cut(params.ahc_threshold, params.ahc_criterion)
-        start = VBxStart(
-            training.project(self.plda)[:, :lda_dim],
-            self.plda.phi[:lda_dim],
-            initial_responsibilities(labels, first.init_smoothing),
-            first.precision,
-        )
+        view, start = self.view(first.median_filter), self._vbx_start(first)
         cells = vbx_many(
             start,
             [job.vbx.Fa for job in batch],
@@ -181,6 +172,30 @@ class ChunkSweep:
                         cell = self._again(start, batch[index])
                     outcome = view.finish_plainly(batch[index].vbx, cell)
                 yield batch[index], outcome
+
+    def _vbx_start(self, job: Job) -> VBxStart:
+        """Where a job starts from; the last is kept, for whoever asks for one Fa and Fb after the other."""
+        params = job.vbx
+        training = self.view(job.median_filter).training(params.convention)
+        dendrogram = training.dendrogram()
+        key: tuple[Any, ...] = (job.median_filter, params.convention, _start_of(params, dendrogram))
+        key += (params.lda_dim, job.init_smoothing, job.precision)
+        if self._last_start is not None and self._last_start[0] == key:
+            return self._last_start[1]
+        assert self.plda is not None  # `check` has seen to it
+        lda_dim = self.plda.num_lda if params.lda_dim is None else min(params.lda_dim, self.plda.num_lda)
+        labels = dendrogram.cut(params.ahc_threshold, params.ahc_criterion)
+        # everyone of a cluster starts alike: one row for each of them, instead of for each embedding
+        responsibilities = initial_responsibilities(np.arange(labels.max() + 1), job.init_smoothing)
+        start = VBxStart(
+            training.project(self.plda)[:, :lda_dim],
+            self.plda.phi[:lda_dim],
+            responsibilities,
+            job.precision,
+            labels,
+        )
+        self._last_start = (key, start)
+        return start
 
     def _again(self, start: VBxStart, job: Job) -> VBxCell:
         """VBx without short cuts, for a cell in which something is too close."""
@@ -210,14 +225,14 @@ class ChunkSweep:
         runs = runs.canonical()
         partition = runs.fingerprint()
         if partition not in self._scores:
-            counts = None
+            counts = speakers = None
             if self.reference is not None:
                 axis = settings.reconstruction_options().get("frame_axis", "receptive_field")
                 if axis not in self._prepared:
                     boundaries = runs.frames.middle_of(np.arange(runs.num_frames))
                     self._prepared[axis] = PreparedReference(self.reference, boundaries, **self.scoring)
-                counts = self._prepared[axis].score_runs(runs.starts, runs.rows)
-            self._scores[partition] = Output(runs.num_speakers(), partition, counts)
+                counts, speakers = self._prepared[axis].score_runs_fully(runs.starts, runs.rows)
+            self._scores[partition] = Output(runs.num_speakers(), partition, counts, speakers)
         return self._scores[partition]
 
 

@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from workbench.clustering.params import unknown_name
-from workbench.errors import InputError
+from workbench.errors import InputError, expect
+from workbench.sweeps.outcome import RESULT_COLUMNS
 from workbench.sweeps.settings import (
     INTEGERS,
     NULLABLE,
     TEXTS,
     PluginParams,
     SweepSettings,
+    column_name,
     from_cell,
     parameter_names,
 )
@@ -44,7 +46,8 @@ class Grid:
     Attributes
     ----------
     values : dict
-        Name -> its values, in the order given.
+        Name -> its values, in the order given. `num_speakers` is called `num_speakers_forced` here and in
+        all tables, where the column `num_speakers` says how many were found.
     base : SweepSettings
         What the other parameters are set to.
 
@@ -71,7 +74,7 @@ class Grid:
         values: dict[str, tuple[Any, ...]] = {}
         for spec in specs:
             name, equals, text = spec.partition("=")
-            name = name.strip()
+            name = column_name(name.strip())
             if not equals or not name:
                 raise InputError(f"grid {spec!r} must read NAME=a,b,c or NAME=start:stop:num")
             _check_name(name, base)
@@ -84,8 +87,11 @@ class Grid:
     def of(cls, values: Mapping[str, Any], base: SweepSettings | None = None) -> Grid:
         """From a mapping of names to sequences of values (or to one value)."""
         listed: dict[str, tuple[Any, ...]] = {}
-        for name, given in values.items():
+        for asked, given in values.items():
+            name = column_name(asked)
             _check_name(name, base)
+            if name in listed:
+                raise InputError(f"{asked} and {name} are two names of one parameter; give one")
             single = isinstance(given, str) or not isinstance(given, Iterable)
             listed[name] = tuple(_typed(name, value) for value in ([given] if single else given))
         return cls(listed, base)
@@ -160,8 +166,9 @@ def column_of(name: str, values: Iterable[Any]) -> Any:
 
 
 def _check_name(name: str, base: SweepSettings | None) -> None:
-    if name == "num_speakers":
-        raise InputError("num_speakers is a column of the results; sweep it as num_speakers_forced")
+    expect(name, str, "a grid must map names of parameters to values")
+    if name == "uri" or name in RESULT_COLUMNS:
+        raise InputError(f"{name} is a column of the results; a parameter must have another name")
     if base is not None and isinstance(base.clustering, PluginParams):
         return  # its parameters are its own
     if name not in parameter_names():
@@ -204,6 +211,8 @@ def _number(name: str, text: str) -> Any:
 def _typed(name: str, value: Any) -> Any:
     """The value in the parameter's own type, or an error that names it."""
     value = from_cell(name, value)
+    if name in TEXTS and not isinstance(value, str):
+        raise InputError(f"{name} takes names, got {value!r}")
     own = name not in parameter_names()  # of someone's own clustering
     if value is None or isinstance(value, str) or (own and isinstance(value, bool)):
         return value

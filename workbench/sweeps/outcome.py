@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.scoring import DiarizationCounts
+from workbench.scoring import DiarizationCounts, SpeakerErrors
 
 RESULT_COLUMNS: dict[str, Any] = {
     "num_speakers": np.int64,  # in the output
@@ -20,6 +20,8 @@ RESULT_COLUMNS: dict[str, Any] = {
     "false_alarm": np.float64,
     "confusion": np.float64,
     "der": np.float64,  # fraction; NaN where there is no reference speech
+    "jer": np.float64,  # fraction, mean over the next; as dscore has it, so without regard to the collar
+    "num_scored_speakers": np.int64,  # of the reference, within the UEM
     "partition": np.int64,  # equal where the output is, up to the names of speakers
     "converged": np.bool_,
     "iterations": np.int64,  # of VBx
@@ -59,7 +61,8 @@ class Output:
 
     num_speakers: int
     partition: int
-    counts: DiarizationCounts | None
+    counts: DiarizationCounts | None  # None without a reference, as are
+    speakers: SpeakerErrors | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +83,21 @@ class Scored:
 
     def row(self, num_reference_speakers: int) -> tuple[Any, ...]:
         """Values of `RESULT_COLUMNS`."""
-        counts = self.output.counts
+        counts, speakers = self.output.counts, self.output.speakers
         seconds = (float("nan"),) * 5
-        der = float("nan")
+        der, jer, num_scored = float("nan"), float("nan"), 0
         if counts is not None:
             seconds = (counts.total, counts.correct, counts.missed, counts.false_alarm, counts.confusion)
             der = counts.der if counts.total > 0 else der
+        if speakers is not None:
+            jer, num_scored = speakers.jer, len(speakers.errors)
         return (
             self.output.num_speakers,
             num_reference_speakers,
             *seconds,
             der,
+            jer,
+            num_scored,
             self.output.partition,
             self.converged,
             self.iterations,

@@ -12,13 +12,15 @@ from pyannote.core import Annotation, Segment, Timeline
 
 from workbench.clustering import PLDA, XVectorParams
 from workbench.clustering.run import TrainingSet
-from workbench.errors import InputError
+from workbench.errors import InputError, expect
 from workbench.scoring import DiarizationCounts
 from workbench.sweeps.chunks import ChunkSweep
 from workbench.sweeps.outcome import RESULT_COLUMNS, Scored
 from workbench.sweeps.segments import SegmentSweep
 from workbench.sweeps.settings import SweepSettings, default_settings
 from workbench.types import Features, SegmentFeatures
+
+_KEPT = 128  # cells of a slider that are remembered, some hundred kilobytes each
 
 Hook = Callable[[int, int], None]
 """Called as ``hook(done, total)`` with numbers of cells; what it raises ends the work."""
@@ -82,11 +84,14 @@ class RecordingSweep:
         skip_overlap: bool = False,
         clustering: Callable[..., Any] | None = None,
     ):
+        expect(features, (Features, SegmentFeatures), "features must be what load_features gives")
+        expect(reference, (Annotation, type(None)), "reference must be an Annotation, or None")
         self.features, self.reference = features, reference
         self.base = default_settings(features) if base is None else base
         if clustering is not None:
             self.base = self.base.with_function(clustering)
         scoring = {"uem": uem, "collar": collar, "skip_overlap": skip_overlap}
+        self._live: dict[SweepSettings, LiveCell] = {}
         self._engine: ChunkSweep | SegmentSweep
         if isinstance(features, SegmentFeatures):
             self._engine = SegmentSweep(features, reference, plda, scoring)
@@ -106,6 +111,7 @@ class RecordingSweep:
         results : DataFrame
             `uri`, the columns of `cells`, and `RESULT_COLUMNS`.
         """
+        expect(cells, pd.DataFrame, "cells must be a table of parameters, as Grid.cells() is one")
         settings = [self.base.replace(**cell) for cell in _rows(cells)]
         self._engine.check(settings)
         scored: list[Scored | None] = [None] * len(settings)
@@ -124,9 +130,15 @@ class RecordingSweep:
     def live(self, cell: Mapping[str, Any]) -> LiveCell:
         """What one cell puts out, as fast as it goes: for a slider that is being dragged."""
         settings = self.base.replace(**cell)
-        self._engine.check([settings])
-        outcome = self._engine.outcome(settings)
-        return LiveCell(settings=settings, **self._engine.show(settings, outcome))
+        found = self._live.pop(settings, None)
+        if found is None:
+            self._engine.check([settings])
+            outcome = self._engine.outcome(settings)
+            found = LiveCell(settings=settings, **self._engine.show(settings, outcome))
+        self._live[settings] = found  # the one last used is the last
+        if len(self._live) > _KEPT:
+            del self._live[next(iter(self._live))]
+        return found
 
     @property
     def training(self) -> TrainingSet:

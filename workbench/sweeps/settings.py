@@ -41,6 +41,7 @@ NULLABLE = frozenset({"lda_dim", "min_speakers", "max_speakers", "num_speakers_f
 """Parameters that may be absent (None)."""
 
 _ALIASES = {"num_speakers_forced": "num_speakers"}  # `num_speakers` is a column of results
+_COLUMNS = {name: column for column, name in _ALIASES.items()}
 _AFTERWARDS = ("median_filter", "onset", "min_duration_on", "min_duration_off")  # whatever the clustering
 _SHARED = ("min_speakers", "max_speakers", "num_speakers", "convention")
 
@@ -114,7 +115,9 @@ class SweepSettings:
         A parameter of the other clustering method is left out if the cell chooses the method
         itself (`method` or `preset`), and an error if it does not.
         """
-        values = {name: from_cell(name, value) for name, value in cell.items()}
+        values = {column_name(name): from_cell(column_name(name), value) for name, value in cell.items()}
+        if len(values) < len(cell):
+            raise InputError("num_speakers and num_speakers_forced are two names of one parameter; give one")
         if isinstance(self.clustering, PluginParams):
             return self._replace_plugin(self.clustering, values)
         for name in values:
@@ -160,7 +163,7 @@ class SweepSettings:
 
     def _replace_plugin(self, clustering: PluginParams, values: Mapping[str, Any]) -> SweepSettings:
         later = {name: value for name, value in values.items() if name in _AFTERWARDS}
-        own = {name: value for name, value in values.items() if name not in _AFTERWARDS}
+        own = {_ALIASES.get(name, name): value for name, value in values.items() if name not in _AFTERWARDS}
         return dataclasses.replace(self, clustering=clustering.replace(**own), **later)
 
     def value_of(self, name: str) -> Any:
@@ -168,7 +171,7 @@ class SweepSettings:
         if name == "method":
             return self.method
         if isinstance(self.clustering, PluginParams) and name not in _AFTERWARDS:
-            return dict(self.clustering.values).get(name)
+            return dict(self.clustering.values).get(_ALIASES.get(name, name))
         if name == "preset":
             return getattr(self.clustering, "convention", None)
         name = _ALIASES.get(name, name)
@@ -210,6 +213,17 @@ def parameter_names() -> tuple[str, ...]:
     ]
     own = [entry.name for entry in dataclasses.fields(SweepSettings) if entry.name != "clustering"]
     return tuple(dict.fromkeys(["method", "preset", *clustering, "num_speakers_forced", *own]))
+
+
+def column_name(name: str) -> str:
+    """What a parameter is called in tables, where `num_speakers` is how many were found.
+
+    Examples
+    --------
+    >>> column_name("num_speakers"), column_name("Fa")
+    ('num_speakers_forced', 'Fa')
+    """
+    return _COLUMNS.get(name, name)
 
 
 def from_cell(name: str, value: Any) -> Any:

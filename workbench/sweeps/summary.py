@@ -24,15 +24,16 @@ def summarize(results: pd.DataFrame, names: Sequence[str], base: pd.DataFrame | 
     -------
     summary : table
         The parameters; the summed counts in seconds; `der`, pooled over the recordings (NaN without any
-        reference speech); `num_speakers_error`, the mean of how many speakers were found too many or too
-        few; `worst_der`; `not_converged`, recordings in which VBx met its limit of iterations;
-        `recordings`; and with `base` also `worst_increase`, the largest rise of a recording's DER over
-        that of the base parameters.
+        reference speech); `jer`, the mean over all reference speakers; `num_speakers_error`, the mean of
+        how many speakers were found too many or too few; `worst_der`; `not_converged`, recordings in
+        which VBx met its limit of iterations; `recordings`; and with `base` also `worst_increase`, the
+        largest rise of a recording's DER over that of the base parameters.
 
     Examples
     --------
     >>> row = dict(total=10.0, correct=8.0, missed=2.0, false_alarm=0.0, confusion=0.0, der=0.2)
     >>> row |= dict(num_speakers=3, num_reference_speakers=2, converged=True, Fa=0.1)
+    >>> row |= dict(jer=0.25, num_scored_speakers=2)
     >>> summarize(pd.DataFrame([row | {"uri": "a"}, row | {"uri": "b"}]), ["Fa"])["der"].tolist()
     [0.2]
     """
@@ -57,6 +58,9 @@ def summarize(results: pd.DataFrame, names: Sequence[str], base: pd.DataFrame | 
     for name in COUNTS:
         summary[name] = total(results[name])
     summary["der"] = pooled_der(summary)
+    speakers = results["num_scored_speakers"].to_numpy(dtype=np.float64)
+    found = np.asarray(results["jer"], dtype=np.float64)
+    summary["jer"] = pooled_jer(total(found * speakers), total(speakers), total(found))
     recordings = total(np.ones(len(results)))
     wrong = (results["num_speakers"] - results["num_reference_speakers"]).abs()
     summary["num_speakers_error"] = total(wrong) / recordings
@@ -67,6 +71,19 @@ def summarize(results: pd.DataFrame, names: Sequence[str], base: pd.DataFrame | 
         before = results["uri"].map(base.set_index("uri")["der"])
         summary["worst_increase"] = largest(results["der"] - before)
     return summary
+
+
+def pooled_jer(errors: np.ndarray, speakers: np.ndarray, jers: np.ndarray) -> np.ndarray:
+    """Mean error of a reference speaker, as dscore pools recordings.
+
+    Parameters
+    ----------
+    errors : sums over recordings of JER times reference speakers
+    speakers : reference speakers of all recordings; without any, all that is said is an error
+    jers : sums of the JER alone
+    """
+    alone = np.where(np.isnan(jers), np.nan, np.minimum(jers, 1.0))
+    return np.divide(errors, speakers, out=alone, where=speakers > 0)
 
 
 def pooled_der(counts: pd.DataFrame) -> np.ndarray:

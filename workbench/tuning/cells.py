@@ -14,8 +14,8 @@ from workbench.errors import InputError
 
 MEASURED = (
     "uri", "num_speakers", "num_reference_speakers", "total", "correct", "missed", "false_alarm",
-    "confusion", "der", "jer", "partition", "converged", "iterations", "elbo", "speakers_with_mass",
-    "seconds",
+    "confusion", "der", "jer", "num_scored_speakers", "partition", "converged", "iterations", "elbo",
+    "speakers_with_mass", "seconds",
 )  # fmt: skip
 """Columns of a results table that are no parameters."""
 
@@ -34,6 +34,10 @@ class CellTable:
     total : float array, shape (num_recordings,), in seconds
         Speaker time of the reference.
     missed, false_alarm, confusion : float arrays, shape (num_recordings, num_cells), in seconds
+    jer : float array, shape (num_recordings, num_cells)
+        Jaccard error rate (fraction); NaN where the table does not say.
+    num_scored_speakers : int array, shape (num_recordings,)
+        Reference speakers that the JER is the mean of.
     num_speakers : int array, shape (num_recordings, num_cells)
     num_reference_speakers : int array, shape (num_recordings,); -1 where the table does not say
     partition : int array, shape (num_recordings, num_cells)
@@ -48,6 +52,8 @@ class CellTable:
     missed: np.ndarray
     false_alarm: np.ndarray
     confusion: np.ndarray
+    jer: np.ndarray
+    num_scored_speakers: np.ndarray
     num_speakers: np.ndarray
     num_reference_speakers: np.ndarray
     partition: np.ndarray
@@ -108,6 +114,8 @@ class CellTable:
             missed=matrix("missed", math.nan, float),
             false_alarm=matrix("false_alarm", math.nan, float),
             confusion=matrix("confusion", math.nan, float),
+            jer=matrix("jer", math.nan, float),
+            num_scored_speakers=matrix("num_scored_speakers", 0, np.int64)[:, 0],
             num_speakers=matrix("num_speakers", -1, np.int64),
             num_reference_speakers=matrix("num_reference_speakers", -1, np.int64)[:, 0],
             partition=partition,

@@ -126,7 +126,7 @@ def describe_sweep(search: Search, space: Space, params: SearchParams, best: Bes
             "parameters": {name: plain(space.base.value_of(name)) for name in space.names},
             **_numbers(base),
             "recordings": {
-                row["uri"]: {name: _number(row[name]) for name in (*COUNTS, "der", "num_speakers")}
+                row["uri"]: {name: _number(row[name]) for name in (*COUNTS, "der", "jer", "num_speakers")}
                 for row in evaluation.base.to_dict("records")
             },
         },
@@ -259,7 +259,7 @@ def _cell(cells: pd.DataFrame, place: int) -> dict[str, Any]:
 
 
 def _numbers(row: pd.Series) -> dict[str, Any]:
-    names = (*COUNTS, "der", "num_speakers_error", "worst_der", "not_converged")
+    names = (*COUNTS, "der", "jer", "num_speakers_error", "worst_der", "not_converged")
     return {name: _number(row[name]) for name in names}
 
 

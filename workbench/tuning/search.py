@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,23 +25,29 @@ from workbench.sweeps.run import Evaluation, Evaluator, Progress
 from workbench.sweeps.store import digest_settings
 from workbench.sweeps.summary import COUNTS, summarize
 from workbench.tuning.space import Space
+from workbench.tuning.studies import (
+    create_study,
+    experimental,
+    find_others,
+    is_here,
+    release_dead,
+    this_worker,
+)
 
 if TYPE_CHECKING:
     import optuna
     from optuna.samplers import BaseSampler
-    from optuna.storages import BaseStorage
 
 SAMPLERS = ("grid", "tpe", "random", "cmaes", "nsga2")
 OBJECTIVES = {
     "der": "der",
+    "jer": "jer",
     "count_error": "num_speakers_error",
     "worst_der": "worst_der",
     "seconds": "seconds",
 }
 """What can be minimized -> column of the summary."""
 
-_JOURNALS = {".log", ".journal", ".jsonl"}
-_DATABASES = {".db", ".sqlite", ".sqlite3"}
 _MOST_IDLE = 200  # trials in a row that bring no new cell: the sampler has nothing more to say
 
 
@@ -153,8 +157,6 @@ def run_search(
 
 def open_study(evaluator: Evaluator, space: Space, params: SearchParams) -> optuna.Study:
     """The study of these inputs: a new one, or the one that an earlier run began."""
-    import optuna
-
     inputs = digest_values(
         {
             "recordings": {uri: each.key for uri, each in evaluator.ingredients.items()},
@@ -164,27 +166,11 @@ def open_study(evaluator: Evaluator, space: Space, params: SearchParams) -> optu
         }
     )
     name = params.study_name or f"workbench-{digest_values([inputs, space.describe()])[:12]}"
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        storage = open_storage(params.storage)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=["minimize"] * len(params.objectives),
-            load_if_exists=True,
-        )
-    except InputError:
-        raise
-    except Exception as error:  # of SQLAlchemy, of a database's driver, of the file system
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"storage {params.storage!r} cannot be used ({type(error).__name__}: {reason}); give a journal "
-            "file (study.log), a SQLite file (study.db) or a storage URL of Optuna"
-        ) from error
+    study = create_study(params.storage, name, len(params.objectives))
     known = study.user_attrs.get("inputs")
     if known is None:
         study.set_user_attr("inputs", inputs)
-        with _experiments():
+        with experimental():
             study.set_metric_names(list(params.objectives))
     elif known != inputs or len(study.directions) != len(params.objectives):
         raise InputError(
@@ -195,34 +181,15 @@ def open_study(evaluator: Evaluator, space: Space, params: SearchParams) -> optu
     return study
 
 
-def open_storage(storage: str | None) -> str | BaseStorage | None:
-    """What Optuna takes for a storage: a URL as it is, files by their ending."""
-    if storage is None or "://" in storage:
-        return storage
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    path = Path(storage)
-    if path.suffix in _JOURNALS:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
-    if path.suffix in _DATABASES:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{path}"
-    raise InputError(
-        f"storage {storage!r}: give a journal file ({', '.join(sorted(_JOURNALS))}), a SQLite file "
-        f"({', '.join(sorted(_DATABASES))}) or a URL such as sqlite:///study.db"
-    )
-
-
 def make_sampler(params: SearchParams, num_known: int = 0) -> BaseSampler:
     """Optuna's sampler; one that goes on with a study does not repeat what it drew first."""
     from optuna import samplers
 
-    seed = params.seed + num_known
+    seed = (params.seed + num_known) % 2**32
     if params.sampler == "tpe":
-        with _experiments():
-            return samplers.TPESampler(seed=seed, multivariate=True)
+        with experimental():
+            # constant_liar: keeps away from what other processes are trying at the moment
+            return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
     if params.sampler == "cmaes":
         return samplers.CmaEsSampler(seed=seed)
     if params.sampler == "nsga2":
@@ -237,20 +204,32 @@ def _sample(
     params: SearchParams,
     on_trial: Callable[[int, int], None] | None,
 ) -> None:
-    """Ask, evaluate and tell until the study has its trials or every cell has been tried."""
+    """Ask, evaluate and tell until the study has its trials or every cell has been tried.
+
+    Several processes may do so on one study at once: together, they do as many trials as one would, or
+    at most one more each.
+    """
     from optuna.trial import TrialState
 
-    _release_dead(study)
+    release_dead(study)
     base_cell = space.base_cell()
     if base_cell is not None and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(base_cell)
+        study.enqueue_trial(base_cell, skip_if_exists=True)
     distributions = space.distributions()
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    done, tried = len(finished), {trial.user_attrs.get("cell") for trial in finished}
-    idle = 0
-    while done < params.trials and len(tried) < space.size and idle < _MOST_IDLE:
+    alone, idle = True, 0
+    while idle < _MOST_IDLE:
+        # asked again every time: other processes may be working on the same study
+        finished = _finished(study)
+        tried = {trial.user_attrs.get("cell") for trial in finished}
+        others = find_others(study)
+        here = sum(is_here(worker) for worker in others)  # will be finished, or released by who comes next
+        if len(finished) + here >= params.trials or len(tried) >= space.size:
+            return
+        if alone and others:  # with the same seed, they would draw the same
+            alone = False
+            study.sampler = make_sampler(params, len(finished) + zlib.crc32(this_worker().encode()))
         trial = study.ask(distributions)
-        trial.set_user_attr("worker", _worker())
+        trial.set_user_attr("worker", this_worker())
         cell = space.cell(trial.params)
         try:
             key = digest_settings(space.base.replace(**cell))
@@ -277,10 +256,8 @@ def _sample(
             trial.set_constraint("max_worse", excess(row, params.max_worse))
         study.tell(trial, objective_values(row, params.objectives))
         idle = idle + 1 if key in tried else 0
-        tried.add(key)
-        done += 1
         if on_trial is not None:
-            on_trial(done, params.trials)
+            on_trial(min(len(finished) + 1, params.trials), params.trials)
 
 
 def objective_values(row: pd.Series, objectives: Sequence[str]) -> list[float]:
@@ -305,6 +282,7 @@ def trial_attributes(rows: pd.DataFrame, row: pd.Series) -> dict[str, Any]:
     return {
         "recordings": recordings,
         **{name: float(row[name]) for name in COUNTS},
+        "jer": float(row["jer"]),
         "num_speakers_error": float(row["num_speakers_error"]),
         "not_converged": int(row["not_converged"]),
     }
@@ -391,30 +369,6 @@ def _cells_of(study: optuna.Study, space: Space) -> pd.DataFrame:
         if set(trial.params) == set(space.names):
             cells.setdefault(str(trial.user_attrs.get("cell")), space.cell(trial.params))
     return space.table(cells.values())
-
-
-@contextmanager
-def _experiments() -> Iterator[None]:
-    """Use what Optuna calls experimental without its saying so every time."""
-    import optuna
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
-def _worker() -> str:
-    return f"{os.uname().nodename}:{os.getpid()}"
-
-
-def _release_dead(study: optuna.Study) -> None:
-    """Trials that a killed process of this machine left running will not be finished: they failed."""
-    from optuna.trial import TrialState
-
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, _, process = str(trial.user_attrs.get("worker", "")).rpartition(":")
-        if host == os.uname().nodename and process.isdigit() and not Path(f"/proc/{process}").exists():
-            study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _plain(value: Any) -> Any:

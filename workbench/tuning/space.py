@@ -11,7 +11,7 @@ import pandas as pd
 
 from workbench.errors import InputError
 from workbench.sweeps.grid import Grid, column_of
-from workbench.sweeps.settings import INTEGERS, TEXTS, SweepSettings
+from workbench.sweeps.settings import INTEGERS, TEXTS, SweepSettings, column_name
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -47,7 +47,7 @@ class Space:
                 low, high = text.split(":")
                 # the ends as a list: checked, and typed, like any other values
                 listed.append(f"{name}={low},{high}")
-                intervals[name.strip()] = text
+                intervals[column_name(name.strip())] = text
             else:
                 listed.append(spec)
         grid = Grid.parse(listed, base)
