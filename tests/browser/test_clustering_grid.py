@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 NOTEBOOK = "notebooks/03_clustering_grid.ipynb"
+DRAWN = """[...gd.querySelectorAll(".layer-above > .imagelayer > image")].map(each => each.href.baseVal)"""
 LIVE = 4  # plotly figures before the live one: grid, cards, importance, all cells
 
 
@@ -65,10 +66,29 @@ def test_the_grid_leads_from_a_cell_to_the_sound_of_an_error_and_answers_sliders
     page.wait_for_function("() => document.querySelector('.wb-player audio').played.length > 0")
     assert f"{width / 1000:.1f} s" in page.locator(".wb-selection").first.inner_text()
 
-    # live: a slider moves the pictures, dragging the line moves the slider
-    shown = lab.read_plot("gd.layout.images[1].source", LIVE)
+    # live: a slider moves the pictures; values that come while one is answered are not queued
+    shown, answers = lab.read_plot("[gd.layout.images[1].source, Number(gd.dataset.answer)]", LIVE)
+    assert lab.read_plot(DRAWN, LIVE) == lab.read_plot("gd.layout.images.map(each => each.source)", LIVE)
     press(lab, "Fb", "ArrowRight", 60, screen=1)
     lab.wait_plot_until(f"gd.layout.images[1].source !== {shown!r}", LIVE)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.wb-about')].some(each => each.innerText.includes('Fb 3.18'))"
+    )
+    assert lab.read_plot("Number(gd.dataset.answer)", LIVE) - answers < 60
+
+    # what plotly draws afterwards, for a part of the time axis, is the newest, too
+    lab.read_plot("gd.scrollIntoView()", LIVE)
+    shown = lab.read_plot("gd.layout.images[1].source", LIVE)
+    area = lab.plot(LIVE).locator(".nsewdrag[data-subplot='xy2']").bounding_box()
+    page.mouse.move(area["x"] + area["width"] / 2, area["y"] + 10)
+    page.mouse.wheel(0, -300)
+    lab.wait_plot_until(f"gd.layout.images[1].source !== {shown!r}", LIVE)
+    assert lab.read_plot(DRAWN, LIVE) == lab.read_plot("gd.layout.images.map(each => each.source)", LIVE)
+    start, end = lab.read_plot("gd._fullLayout.xaxis.range.map(each => gd._fullLayout.xaxis.r2l(each))", LIVE)
+    assert lab.read_plot("gd.layout.images[1].x", LIVE) == pytest.approx(start, abs=1)
+    assert lab.read_plot("gd.layout.images[1].sizex", LIVE) == pytest.approx(end - start, abs=1)
+
+    # dragging the line moves the slider
     line = page.locator(".wb-cut").first
     line.scroll_into_view_if_needed()
     label = line.inner_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from workbench.clustering import PLDA, AHCParams, VBxParams
 from workbench.clustering.ahc import unit_length
 from workbench.errors import InputError
 from workbench.explorers.callbacks import ErrorStrip
+from workbench.explorers.clustering_grid_live_pictures import LivePictures, Shown
 from workbench.explorers.clustering_grid_live_sound import LiveSound, wrong_stretches
-from workbench.explorers.clustering_grid_study import Source, read_features, recording_duration
-from workbench.explorers.clustering_grid_touch import CutLine
+from workbench.explorers.clustering_grid_live_words import about, at_work, headline, scored_how
+from workbench.explorers.clustering_grid_study import recording_duration
+from workbench.explorers.clustering_grid_touch import LiveOverlay
 from workbench.explorers.headline import static_page
+from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.playback import Player
 from workbench.overview import map_local_speakers, talking_most
-from workbench.plots import theme
 from workbench.plots.grid_live import (
     AREAS,
     LANES,
@@ -33,28 +36,25 @@ from workbench.plots.grid_live import (
     lane_axis,
     plot_live,
 )
-from workbench.plots.grid_pictures import (
-    bound_picture,
-    lane_pixels,
-    map_pixels,
-    strip_pixels,
-)
 from workbench.plots.lanes import from_axis, on_axis
-from workbench.plots.raster import data_uri
 from workbench.plots.theme import hypothesis_styles, reference_styles
-from workbench.plots.words import convention, count_of, matched_name, percent, rates, speaker_name
+from workbench.plots.words import matched_name, shortened, speaker_name
 from workbench.rttm import read_rttm, read_uem
 from workbench.scoring.slots import Slots
 from workbench.scoring.turns import Turns
-from workbench.sweeps import LiveCell, RecordingSweep, SweepSettings, default_settings
+from workbench.sweeps import RecordingSweep, SweepSettings, default_settings
+from workbench.sweeps.inputs import Source, read_features
 from workbench.timeline import find_turns, order_speakers
-from workbench.tuning.thresholds import describe_parameter
 from workbench.types import Features
 
 HINT = (
     "Drag a slider, or the line in the dendrogram. Click a turn, an error or a point of the map to hear it."
 )
 SILENT = "Drag a slider, or the line in the dendrogram. No audio was given, so nothing can be heard."
+
+SLOW = 600_000  # responsibilities that VBx finds in single precision while a slider moves,
+VERY_SLOW = 5_000_000  # and that take noticeably long even so
+SLOW_SECONDS = 0.1  # the same of cells that are slow for another reason, as those with many ties
 
 
 def explore_live(
@@ -140,12 +140,11 @@ class LiveScreen(LiveSound):
         self._reference = Turns.of(reference)
         self._prepare(plda)
         self._build_controls()
-        self.cell = self._compute()
-        self._shown: dict[str, Any] = {}
-        figure = plot_live(self._scene)
-        self._fill(figure)  # before there is a browser to send it to
-        self.figure = go.FigureWidget(figure)
-        self.figure._config = theme.config()
+        self._known = np.zeros(0)  # clusters of everyone when they changed last
+        self._clustering = 0  # grows when the clusters change: what was drawn of others is old
+        self.figure = LiveFigure(plot_live(self._scene))
+        self._find(base.precision)
+        self._answer()
         self._listen()
         super().__init__(self._rows())
         self.add_class("wb-screen")
@@ -167,10 +166,10 @@ class LiveScreen(LiveSound):
         low, high = (plane.min(axis=0), plane.max(axis=0)) if len(plane) else (np.zeros(2), np.ones(2))
         turns = find_turns(self.reference)
         self._styles = reference_styles(order_speakers(turns))
-        self._training = np.nonzero(training.mask)
-        leaves = tuple(each[self._tree.leaves] for each in self._training)
+        chunk, slot = np.nonzero(training.mask)
+        leaves = chunk[self._tree.leaves], slot[self._tree.leaves]
         has_truth = bool(len(self.reference.labels())) and len(leaves[0])
-        self._true_leaves = talking_most(features, self.reference, *leaves) if has_truth else [None]
+        true_leaves = talking_most(features, self.reference, *leaves) if has_truth else [None]
         euclidean = linkage in ("centroid", "ward")
         self._scene = LiveScene(
             uri=features.uri,
@@ -182,6 +181,7 @@ class LiveScreen(LiveSound):
             points=(plane - low) / np.maximum(high - low, 1e-12),
             shares=shares,
         )
+        self._pictures = LivePictures(self._scene, leaves, true_leaves, self._map)
 
     def _build_controls(self) -> None:
         base = self.base
@@ -218,7 +218,7 @@ class LiveScreen(LiveSound):
         )
         self._start = {name: slider.value for name, slider in self._sliders.items()}
         limits = [self.threshold.min, self.threshold.max]
-        self.line = CutLine(value=threshold, limits=limits, areas=[list(each) for each in AREAS])
+        self.line = LiveOverlay(value=threshold, limits=limits, areas=[list(each) for each in AREAS])
         self.reset = ipywidgets.Button(
             description="Reset", tooltip="Where it began", layout={"width": "66px"}
         )
@@ -250,6 +250,7 @@ class LiveScreen(LiveSound):
         self.player.observe(guard(self._play_selection), names="request")
         self.line.observe(guard(self._dragged), names="value")
         self.line.observe(guard(self._touched), names="touch")
+        self.line.observe(guard(self._rest), names="rest")
         self.figure.layout.xaxis.on_change(guard(self._zoomed), "range", "autorange")
 
     # -- computing -----------------------------------------------------------------------------
@@ -260,36 +261,64 @@ class LiveScreen(LiveSound):
         names = ("ahc_threshold", "Fa", "Fb") if self.base.method == "vbx" else ("ahc_threshold",)
         return {name: float(f"{self._sliders[name].value:.6g}") for name in names}
 
-    def _compute(self) -> LiveCell:
-        cell = self._sweep.live(self.values)
+    def _find(self, precision: str) -> None:
+        """The cell that the sliders say, and what is shown of it."""
+        before = time.perf_counter()
+        is_exact = precision == self.base.precision
+        self.cell = cell = self._sweep.live(self.values | ({} if is_exact else {"precision": precision}))
+        if is_exact:
+            self._took = time.perf_counter() - before
+        if np.array_equal(self._known, cell.hard_clusters):
+            return  # the same clusters talk at the same time
+        self._known = cell.hard_clusters
         labels = sorted(np.unique(cell.turns["speaker"]).tolist(), key=str)
         number = {label: place for place, label in enumerate(labels)}
-        self._hypothesis = Turns(
+        hypothesis = Turns(
             cell.turns["start"].to_numpy(dtype=float),
             cell.turns["end"].to_numpy(dtype=float),
             np.array([number[each] for each in cell.turns["speaker"].tolist()], dtype=np.intp),
             tuple(labels),
         )
-        slots = Slots.of(self._reference, self._hypothesis, *self._scoring)
+        slots = Slots.of(self._reference, hypothesis, *self._scoring)
         self._matching: dict[Hashable, Hashable] = dict(slots.mapping)
         self._wrong = wrong_stretches(slots)
         place = {speaker: row for row, speaker in enumerate(self._styles)}
         found = order_speakers(cell.turns)
         found.sort(key=lambda each: place.get(self._matching.get(each), len(place)))  # stable
         self._looks = hypothesis_styles(found, self._matching, self._styles)
-        return cell
+        self._clustering += 1
 
     def _slide(self, _change: Any = None) -> None:
         if self._busy:
             return
-        self.cell = self._compute()
-        self._busy = True
-        try:
-            self.line.value = self.threshold.value
-            with self.figure.batch_update():
-                self._fill(self.figure)
-        finally:
-            self._busy = False
+        size = self._num_responsibilities
+        is_slow = size > SLOW or (size > 0 and self._took > SLOW_SECONDS)
+        if size > VERY_SLOW:
+            num_clusters = size // len(self._sweep.training)
+            self.words.value = at_work(self.values["ahc_threshold"], num_clusters)
+        # exact again at rest, if there is a browser that tells
+        self._find("f32" if is_slow and self.line.tells_rest else self.base.precision)
+        self._answer()
+
+    @property
+    def _num_responsibilities(self) -> int:
+        """Of the partition that VBx starts from; 0 where it does not run."""
+        training, clustering = self._sweep.training, self.base.clustering
+        if not isinstance(clustering, VBxParams) or clustering.ahc_criterion != "distance":
+            return 0
+        level = training.dendrogram().level(self.values["ahc_threshold"])
+        return (len(training) - level) * len(training)
+
+    def _rest(self, change: Any) -> None:
+        """The sliders rest at an answer; if there is a newer one, they have not."""
+        if change["new"] == self.line.answer:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Find exactly what is shown in single precision."""
+        if not self._is_exact:
+            self._find(self.base.precision)
+            self._answer()
 
     def _reset(self, _button: Any = None) -> None:
         self._busy = True
@@ -307,52 +336,43 @@ class LiveScreen(LiveSound):
 
     # -- drawing -------------------------------------------------------------------------------
 
-    def _fill(self, figure: go.Figure) -> None:
-        """Bring everything that follows the sliders up to date; what is the same is not sent."""
-        layout, view = figure.layout, self._view(figure)
-        for name, source in self._pictures(view).items():
-            if self._differs(name, source):
-                layout.images[PICTURES.index(name)].source = source
-        looks = {self._name(who): look.color for who, look in self._looks.items()}
-        axis = lane_axis(self._scene, "hypothesis", looks)
-        if self._differs("names", axis["ticktext"]):
-            layout.yaxis2.tickvals, layout.yaxis2.ticktext = axis["tickvals"], axis["ticktext"]
+    def _answer(self) -> None:
+        """Show what the sliders say: the pictures in one message, in which what is the same is left out."""
         self._say()
+        self._busy = True
+        try:
+            with self.line.hold_sync():
+                self.line.value = self.threshold.value
+                for name, source in self._drawn().items():
+                    setattr(self.line, name, source)
+                self.line.view, self.line.names = list(self._place), self._rows_of_speakers()
+                self.line.is_final = self._is_exact
+                self.line.answer += 1
+        finally:
+            self._busy = False
 
-    def _differs(self, what: str, value: Any) -> bool:
-        changed = self._shown.get(what) != value
-        self._shown[what] = value
-        return changed
+    @property
+    def _place(self) -> tuple[float, float]:
+        """Where the pictures of the lanes start on the time axis, and how wide they are."""
+        start, end = self._view(self.figure)
+        return float(on_axis(start)), 1000.0 * (end - start)
 
-    def _pictures(self, view: tuple[float, float]) -> dict[str, str]:
-        rows, scene = self._scene.num_rows, self._scene
-        addresses: dict[str, str] = {}
-        true_colors = {who: style.color for who, style in self._styles.items()}
-        places = {who: row for row, who in enumerate(self._looks)}
-        colors = {who: look.color for who, look in self._looks.items()}
-        kinds: dict[Hashable, str] = {kind: style.color for kind, style in theme.ERRORS.items()}
-        in_rows: dict[Hashable, int] = {kind: row for row, kind in enumerate(kinds)}
-        pictures = {
-            "hypothesis": lane_pixels(self.cell.turns, places, colors, rows["hypothesis"], view),
-            "errors": lane_pixels(self._wrong, in_rows, kinds, 3, view, key="kind"),
-        }
-        if self._shown.get("view") != view:  # the reference moves with the time axis only
-            self._shown["view"] = view
-            assert scene.reference is not None
-            own = {who: row for row, who in enumerate(self._styles)}
-            pictures["reference"] = lane_pixels(scene.reference, own, true_colors, rows["reference"], view)
-        if self._differs("bound of", self.cell.elbo.tobytes()):
-            addresses["bound"] = bound_picture(self.cell.elbo)
-        if self._differs("clusters", (self.cell.hard_clusters.tobytes(), tuple(colors.items()))):
-            chunk, slot = self._training
-            clusters = self.cell.hard_clusters[chunk, slot][self._tree.leaves]
-            pictures["found strip"] = strip_pixels(clusters.tolist(), colors)
-            pictures["true strip"] = strip_pixels(self._true_leaves, true_colors)
-            taken = self.cell.hard_clusters[self._map["chunk"], self._map["local_speaker"]]
-            fill = [colors.get(each, theme.UNMATCHED) for each in taken.tolist()]
-            rim = [true_colors.get(who, theme.UNMATCHED) for who in self._map["reference_speaker"]]
-            pictures["map"] = map_pixels(scene.points, fill, rim)
-        return addresses | {name: data_uri(pixels) for name, pixels in pictures.items()}
+    def _drawn(self) -> dict[str, str]:
+        """Addresses of all pictures."""
+        return self._pictures.draw(
+            Shown(
+                cell=self.cell,
+                clustering=self._clustering,
+                looks=self._looks,
+                wrong=self._wrong,
+                view=self._view(self.figure),
+            )
+        )
+
+    def _rows_of_speakers(self) -> list[list[str]]:
+        """Name and colour of every row of the hypothesis."""
+        shown = list(self._looks.items())[: self._scene.num_rows["hypothesis"]]
+        return [[shortened(self._name(who)), look.color] for who, look in shown]
 
     def _name(self, speaker: Hashable) -> str:
         """A speaker and who it is matched to; where that is too long the colour tells."""
@@ -360,31 +380,19 @@ class LiveScreen(LiveSound):
         return name if len(name) <= 13 else speaker_name(speaker)
 
     def _say(self) -> None:
-        cell, true = self.cell, len(self._styles)
-        counts = cell.counts
-        if counts is None or not counts.total:
-            self.headline.value = '<div class="wb-head"><span class="wb-der">DER –</span></div>'
-        else:
-            chips = ", ".join(
-                f'<span class="wb-chip" style="background:{theme.ERRORS[kind].color}"></span>'
-                f"{theme.ERRORS[kind].name} {100 * rate:.1f}"
-                for kind, rate in rates(counts).items()
-            )
-            self.headline.value = (
-                f'<div class="wb-head"><span class="wb-der">DER {percent(counts.der)}</span>'
-                f'<span class="wb-facts">({chips}) · <b>{cell.num_speakers}</b> speakers '
-                f'(reference {true})</span><span class="wb-convention">'
-                f"{convention(self._scoring[1], self._scoring[2])} · {self._scene.uri}</span></div>"
-            )
-        criterion = str(self.base.value_of("ahc_criterion") or "distance")
-        threshold = describe_parameter("ahc_threshold", self.values["ahc_threshold"], ahc_criterion=criterion)
-        rest = "".join(f" · {name} {value:.3g}" for name, value in self.values.items() if name[0] == "F")
-        last = "stopped by itself" if cell.converged else "<b>× hit the limit of iterations</b>"
-        steps = count_of(len(cell.elbo), "iteration")
-        bound = f" · VBx: {steps}, {last}" if len(cell.elbo) else ""
-        more = len(self._looks) - self._scene.num_rows["hypothesis"]
-        hidden = f" · {more} more speakers not shown" if more > 0 else ""
-        self.words.value = f'<div class="wb-about">Threshold {threshold}{rest}{bound}{hidden}</div>'
+        how = scored_how(self._scoring[1], self._scoring[2], self._scene.uri)
+        self.headline.value = headline(self.cell, len(self._styles), how)
+        self.words.value = about(
+            self.values,
+            self.cell,
+            criterion=str(self.base.value_of("ahc_criterion") or "distance"),
+            num_hidden=len(self._looks) - self._scene.num_rows["hypothesis"],
+            is_exact=self._is_exact,
+        )
+
+    @property
+    def _is_exact(self) -> bool:
+        return self.cell.settings.precision == self.base.precision
 
     def _view(self, figure: go.Figure) -> tuple[float, float]:
         """Start and end (s) of what is visible."""
@@ -401,14 +409,9 @@ class LiveScreen(LiveSound):
                 if autorange:  # a double click; written out, so that the next one is a change again
                     axis.range = (float(on_axis(0.0)), float(on_axis(self._scene.duration)))
                     axis.autorange = False
-            view = self._view(self.figure)
-            with self.figure.batch_update():
-                for name in LANES:
-                    picture = self.figure.layout.images[PICTURES.index(name)]
-                    picture.x, picture.sizex = float(on_axis(view[0])), 1000.0 * (view[1] - view[0])
-                self._fill(self.figure)
         finally:
             self._busy = False
+        self._answer()
 
     # -- the twin without a kernel -------------------------------------------------------------
 
@@ -420,7 +423,16 @@ class LiveScreen(LiveSound):
         include_plotlyjs : as plotly's: False if the page brings plotly.js itself, True to embed it
         full_html : a page of its own instead of a fragment
         """
+        self._settle()
         figure = go.Figure(self.figure)
+        start, width = self._place
+        for name, source in self._drawn().items():
+            image = figure.layout.images[PICTURES.index(name)]
+            image.source = source
+            if name in LANES:
+                image.x, image.sizex = start, width
+        names = {self._name(who): look.color for who, look in self._looks.items()}
+        figure.layout.yaxis2.update(lane_axis(self._scene, "hypothesis", names))
         line = figure.layout.shapes[1]
         line.y0 = line.y1 = self.values["ahc_threshold"]
         line.visible = True

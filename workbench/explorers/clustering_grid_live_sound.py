@@ -90,14 +90,16 @@ class LiveSound(ipywidgets.VBox):
         if table.empty:
             return None
         distance = pd.Series(np.maximum(table["start"] - time, time - table["end"])).clip(lower=0.0)
-        near = table.iloc[int(distance.to_numpy().argmin())]
+        place = int(distance.to_numpy().argmin())
+        near = table.iloc[place]
         start, end = self._view(self.figure)
         if distance.min() > 0.02 * (end - start):
             return None
         if lane == "errors":
             what = describe_errors(near.to_frame().T)[0]
         else:
-            name = str(near["speaker"]) if lane == "reference" else self._name(near["speaker"])
+            speaker = table["speaker"].iloc[place]  # in a row, with the times, numbers become floats
+            name = str(speaker) if lane == "reference" else self._name(speaker)
             what = f"{lane} {name}"
         return float(near["start"]), float(near["end"]), what
 

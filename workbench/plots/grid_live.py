@@ -1,7 +1,7 @@
 """What one setting puts out, drawn for a slider that is being dragged.
 
-All that follows the slider is a picture: lanes, map and strips are pixels, and a redraw replaces their
-sources without touching a trace, which would make plotly draw the whole figure again.
+All that follows the slider is a picture: lanes, map and strips are pixels. On a live screen their sources
+are replaced in the browser, past plotly, which would look through the whole figure again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workbench.plots.raster import data_uri
 from workbench.plots.theme import SpeakerStyle
 
 LANES = ("reference", "hypothesis", "errors")
-PICTURES = ("reference", "hypothesis", "errors", "found strip", "true strip", "map", "bound")
+PICTURES = ("reference", "hypothesis", "errors", "found_strip", "true_strip", "map", "bound")
 AREAS = (
     ("reference", "xaxis", "yaxis"),
     ("hypothesis", "xaxis", "yaxis2"),
@@ -302,7 +302,7 @@ def _picture(scene: LiveScene, name: str, view: tuple[float, float], count: int)
     if name == "bound":
         place = {"xref": "x4", "yref": "y8", "x": 0.5, "sizex": MOST_ITERATIONS, "y": 1.08, "sizey": 1.16}
         return common | place
-    row = 0 if name == "found strip" else 1
+    row = 0 if name == "found_strip" else 1
     place = {"xref": "x2", "yref": "y5", "x": -0.5, "sizex": count, "y": row - 0.45, "sizey": 0.9}
     return common | place
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.plots import theme
+from workbench.plots.raster import palette_png, png_uri
 from workbench.plots.theme import rgb
 
 COLUMNS = 1500  # pixels of a lane
@@ -87,39 +88,58 @@ def strip_pixels(labels: Sequence[Hashable], colors: Mapping[Hashable, str]) -> 
     return palette[shown][None] if len(shown) else np.zeros((1, 1, 4), dtype=np.uint8)
 
 
-def map_pixels(
-    points: np.ndarray, fill: Sequence[str], rim: Sequence[str], size: tuple[int, int] = MAP_SIZE
-) -> np.ndarray:
+class PointMap:
     """Points of a plane as discs: who they are taken for inside, who they are around it.
+
+    Which point is seen where does not depend on the colours and is found once.
 
     Parameters
     ----------
     points : float array, shape (num_points, 2), each from 0 to 1
-    fill, rim : `#rrggbb` of every point
     size : width and height in pixels
-
-    Returns
-    -------
-    pixels : uint8 array, shape (height, width, 4)
     """
-    width, height = size
-    radius = 8 if len(points) <= 800 else 6
-    pixels = np.zeros((height, width, 4), dtype=np.uint8)
-    if not len(points):
-        return pixels
-    across = np.rint(radius + points[:, 0] * (width - 1 - 2 * radius)).astype(np.int64)
-    down = np.rint(radius + (1 - points[:, 1]) * (height - 1 - 2 * radius)).astype(np.int64)
-    offsets = np.arange(-radius, radius + 1)
-    dx, dy = (each.ravel() for each in np.meshgrid(offsets, offsets))
-    distance = np.hypot(dx, dy)
-    palette = {color: (*rgb(color), 235) for color in {*fill, *rim}}
-    inside, around = (np.array([palette[color] for color in side], dtype=np.uint8) for side in (fill, rim))
-    on_disc = distance <= radius + 0.3
-    dx, dy, is_rim = dx[on_disc], dy[on_disc], distance[on_disc] > radius - 2.0
-    colors = np.where(is_rim[None, :, None], around[:, None], inside[:, None])
-    # later points lie on top: assignment keeps the last of several values of one place
-    pixels[down[:, None] + dy, across[:, None] + dx] = colors
-    return pixels
+
+    def __init__(self, points: np.ndarray, size: tuple[int, int] = MAP_SIZE):
+        width, height = size
+        radius = 8 if len(points) <= 800 else 6
+        across = np.rint(radius + points[:, 0] * (width - 1 - 2 * radius)).astype(np.int64)
+        down = np.rint(radius + (1 - points[:, 1]) * (height - 1 - 2 * radius)).astype(np.int64)
+        offsets = np.arange(-radius, radius + 1)
+        dx, dy = (each.ravel() for each in np.meshgrid(offsets, offsets))
+        distance = np.hypot(dx, dy)
+        on_disc = distance <= radius + 0.3
+        dx, dy, is_rim = dx[on_disc], dy[on_disc], distance[on_disc] > radius - 2.0
+        seen = np.full((height, width), -1, dtype=np.int64)
+        # later points lie on top: assignment keeps the last of several values of one place
+        seen[down[:, None] + dy, across[:, None] + dx] = 2 * np.arange(len(points))[:, None] + is_rim
+        self.size = size
+        self._covered = np.flatnonzero(seen.ravel() >= 0)
+        self._seen = seen.ravel()[self._covered]  # twice the point, and one more on its rim
+
+    def indices(self, fill: np.ndarray, rim: np.ndarray) -> np.ndarray:
+        """Colour of every pixel: uint8 array (height, width), 0 where there is no point.
+
+        Parameters
+        ----------
+        fill, rim : uint8 arrays, shape (num_points,); number of the colour inside and around, from 1
+        """
+        width, height = self.size
+        pixels = np.zeros(height * width, dtype=np.uint8)
+        pixels[self._covered] = np.stack([fill, rim], axis=1).ravel()[self._seen]
+        return pixels.reshape(height, width)
+
+    def picture(self, fill: Sequence[str], rim: Sequence[str]) -> str:
+        """Address of the picture.
+
+        Parameters
+        ----------
+        fill, rim : `#rrggbb` of every point
+        """
+        colors = sorted({*fill, *rim})
+        number = {color: place for place, color in enumerate(colors, start=1)}
+        inside, around = (np.array([number[color] for color in side], dtype=np.uint8) for side in (fill, rim))
+        palette = np.array([(0, 0, 0, 0), *((*rgb(color), 235) for color in colors)], dtype=np.uint8)
+        return png_uri(palette_png(self.indices(inside, around), palette))
 
 
 def bound_picture(elbo: np.ndarray) -> str:

@@ -20,8 +20,29 @@ def png(pixels: np.ndarray) -> bytes:
     height, width, _ = pixels.shape
     # every line starts with its filter type: 0, none
     lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 3)), (b"IEND", b""))
+    return _png_file(width, height, 6, [], zlib.compress(lines.tobytes(), 3))
+
+
+def palette_png(indices: np.ndarray, palette: np.ndarray) -> bytes:
+    """PNG file of a picture with few colours, a quarter of the work of `png`.
+
+    Parameters
+    ----------
+    indices : uint8 array, shape (height, width)
+        Rows of `palette`.
+    palette : uint8 array, shape (num_colors, 4): red, green, blue, opacity
+    """
+    height, width = indices.shape
+    lines = np.zeros((height, 1 + width), dtype=np.uint8)
+    lines[:, 1:] = indices
+    colors = [(b"PLTE", palette[:, :3].tobytes()), (b"tRNS", palette[:, 3].tobytes())]
+    return _png_file(width, height, 3, colors, zlib.compress(lines.tobytes(), 1))
+
+
+def _png_file(width: int, height: int, kind: int, more: list[tuple[bytes, bytes]], data: bytes) -> bytes:
+    """Eight bits per value; `kind` is the colour type, `more` the chunks before the data."""
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header), *more, (b"IDAT", data), (b"IEND", b"")]
     body = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
@@ -31,7 +52,12 @@ def png(pixels: np.ndarray) -> bytes:
 
 def data_uri(pixels: np.ndarray) -> str:
     """`pixels` as an address that carries its own content."""
-    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode("ascii")
+    return png_uri(png(pixels))
+
+
+def png_uri(file: bytes) -> str:
+    """A PNG file as an address that carries its own content."""
+    return "data:image/png;base64," + base64.b64encode(file).decode("ascii")
 
 
 def local_speaker_pixels(
