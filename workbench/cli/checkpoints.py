@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from workbench.selection import Selection
     from workbench.training import TrainingRecord
 
-SCORING = "Scoring"
 
 EXAMPLES = (
     "workbench checkpoints exp/wavlm_updated_conformer",
@@ -49,7 +48,7 @@ def checkpoints(
     reference: Annotated[
         Path | None,
         typer.Option(
-            "--reference", metavar="RTTM", help=f"The truth: {WHAT_IT_IS}.", rich_help_panel=SCORING
+            "--reference", metavar="RTTM", help=f"The truth: {WHAT_IT_IS}.", rich_help_panel=o.SCORING
         ),
     ] = None,
     checkpoint: Annotated[
@@ -58,23 +57,11 @@ def checkpoints(
             "--checkpoint",
             metavar="NAME",
             help="Score this one: best, epoch_0010 or avg:5; may be repeated. By default all on disk.",
-            rich_help_panel=SCORING,
+            rich_help_panel=o.SCORING,
         ),
     ] = None,
-    uem: Annotated[
-        Path | None,
-        typer.Option("--uem", metavar="FILE", help="Regions to score.", rich_help_panel=SCORING),
-    ] = None,
-    collar: Annotated[
-        float,
-        typer.Option(
-            "--collar",
-            metavar="SECONDS",
-            min=0.0,
-            help="Left unscored [bold]on each side[/bold] of every reference boundary.",
-            rich_help_panel=SCORING,
-        ),
-    ] = 0.0,
+    uem: o.Uem = None,
+    collar: o.Collar = 0.0,
     embedding: Annotated[
         str | None,
         typer.Option(

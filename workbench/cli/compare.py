@@ -37,14 +37,9 @@ def compare(
         Path,
         typer.Option("--reference", metavar="RTTM", help="The truth: an RTTM file, or a folder of them."),
     ],
-    uem: Annotated[Path | None, typer.Option("--uem", metavar="FILE", help="Regions to score.")] = None,
-    collar: Annotated[
-        float,
-        typer.Option("--collar", metavar="SECONDS", min=0.0, help="Left unscored [bold]on each side[/bold]."),
-    ] = 0.0,
-    skip_overlap: Annotated[
-        bool, typer.Option("--skip-overlap", help="Leave out overlapped speech.")
-    ] = False,
+    uem: o.Uem = None,
+    collar: o.Collar = 0.0,
+    skip_overlap: o.SkipOverlap = False,
     max_der: Annotated[
         float,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli import options as o
-from workbench.cli.checkpoints import SCORING, failures, format_selection, run_selection
+from workbench.cli.checkpoints import failures, format_selection, run_selection
 from workbench.cli.output import check_outputs, print_json
 from workbench.cli.score import WHAT_IT_IS
 from workbench.errors import InputError
@@ -41,23 +41,11 @@ def compare_models(
     reference: Annotated[
         Path,
         typer.Option(
-            "--reference", metavar="RTTM", help=f"The truth: {WHAT_IT_IS}.", rich_help_panel=SCORING
+            "--reference", metavar="RTTM", help=f"The truth: {WHAT_IT_IS}.", rich_help_panel=o.SCORING
         ),
     ],
-    uem: Annotated[
-        Path | None,
-        typer.Option("--uem", metavar="FILE", help="Regions to score.", rich_help_panel=SCORING),
-    ] = None,
-    collar: Annotated[
-        float,
-        typer.Option(
-            "--collar",
-            metavar="SECONDS",
-            min=0.0,
-            help="Left unscored [bold]on each side[/bold] of every reference boundary.",
-            rich_help_panel=SCORING,
-        ),
-    ] = 0.0,
+    uem: o.Uem = None,
+    collar: o.Collar = 0.0,
     embedding: Annotated[
         str | None,
         typer.Option(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MODELS = "Models"
 SEGMENTATION = "Segmentation"
 CLUSTERING = "Clustering"
+SCORING = "Scoring"
 OUTPUT = "Output"
 
 
@@ -232,6 +233,42 @@ NumSpeakers = Annotated[
     int | None,
     typer.Option(
         "--num-speakers", help="Speakers exactly, where the number is known.", rich_help_panel=CLUSTERING
+    ),
+]
+
+
+def _check_collar(collar: float) -> float:
+    if not 0 <= collar < float("inf"):
+        raise InputError(f"--collar must be a number of seconds, 0 or more, got {collar:g}")
+    return collar
+
+
+Uem = Annotated[
+    Path | None,
+    typer.Option(
+        "--uem",
+        metavar="FILE",
+        help="Regions to score; recordings not in it are left out.",
+        rich_help_panel=SCORING,
+    ),
+]
+Collar = Annotated[
+    float,
+    typer.Option(
+        "--collar",
+        metavar="SECONDS",
+        callback=_check_collar,
+        help="Left unscored [bold]on each side[/bold] of every reference boundary, as md-eval and dscore "
+        "count it: 0.25 forgives half a second in all (0.5 in pyannote.metrics).",
+        rich_help_panel=SCORING,
+    ),
+]
+SkipOverlap = Annotated[
+    bool,
+    typer.Option(
+        "--skip-overlap",
+        help="Leave out where several reference speakers talk at once.",
+        rich_help_panel=SCORING,
     ),
 ]
 

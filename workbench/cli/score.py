@@ -64,22 +64,9 @@ def score(
     others: Annotated[
         list[Path] | None, typer.Argument(metavar="OTHER", hidden=True, help="What --compare names.")
     ] = None,
-    uem: Annotated[
-        Path | None,
-        typer.Option("--uem", metavar="FILE", help="Regions to score; recordings not in it are left out."),
-    ] = None,
-    collar: Annotated[
-        float,
-        typer.Option(
-            "--collar",
-            metavar="SECONDS",
-            help="Left unscored [bold]on each side[/bold] of every reference boundary, as md-eval and dscore "
-            "count it: 0.25 forgives half a second in all (0.5 in pyannote.metrics).",
-        ),
-    ] = 0.0,
-    skip_overlap: Annotated[
-        bool, typer.Option("--skip-overlap", help="Leave out where several reference speakers talk at once.")
-    ] = False,
+    uem: o.Uem = None,
+    collar: o.Collar = 0.0,
+    skip_overlap: o.SkipOverlap = False,
     only_common: Annotated[
         bool, typer.Option("--only-common", help="Score only the recordings that both sides name.")
     ] = False,
@@ -144,8 +131,6 @@ def score(
     if others and not compare:
         raise InputError(f"unexpected argument {str(others[0])!r}; further systems follow --compare")
     check_outputs(files=[json, errors])
-    if not 0 <= collar < float("inf"):
-        raise InputError(f"--collar must be a number of seconds, 0 or more, got {collar:g}")
     if errors is not None:
         from workbench.error_files import check_format
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from workbench.sweeps.pools import Pool
 
 SEARCH, MACHINES = "Search", "Where it runs"
-SCORING = "Scoring"
 SMALL = 200  # rows that are computed before worker processes would have started
 
 
@@ -67,40 +66,15 @@ def sweep(
             "A search other than grid also takes an interval, low:high.",
         ),
     ],
-    uem: Annotated[
-        Path | None,
-        typer.Option(
-            "--uem",
-            metavar="FILE",
-            help="Regions to score; recordings not in it are left out.",
-            rich_help_panel=SCORING,
-        ),
-    ] = None,
-    collar: Annotated[
-        float,
-        typer.Option(
-            "--collar",
-            metavar="SECONDS",
-            min=0.0,
-            help="Left unscored [bold]on each side[/bold] of every reference boundary, as md-eval and dscore "
-            "count it: 0.25 forgives half a second in all (0.5 in pyannote.metrics).",
-            rich_help_panel=SCORING,
-        ),
-    ] = 0.0,
-    skip_overlap: Annotated[
-        bool,
-        typer.Option(
-            "--skip-overlap",
-            help="Leave out where several reference speakers talk at once.",
-            rich_help_panel=SCORING,
-        ),
-    ] = False,
+    uem: o.Uem = None,
+    collar: o.Collar = 0.0,
+    skip_overlap: o.SkipOverlap = False,
     trust_reference: Annotated[
         bool,
         typer.Option(
             TRUST,
             help="Sweep even if the reference looks empty, cut off or like a placeholder.",
-            rich_help_panel=SCORING,
+            rich_help_panel=o.SCORING,
         ),
     ] = False,
     search: Annotated[
