@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import wave
 from types import SimpleNamespace
@@ -47,20 +48,36 @@ def trace(screen, name):
     return found
 
 
-def clicked(screen, name, *point):
-    screen._clicked(trace(screen, name), SimpleNamespace(point_inds=list(point)), None)
+def touched(screen, **touch):
+    """What the browser sends after the mouse did something on the canvas."""
+    serial = screen.canvas.touch.get("serial", 0) + 1
+    screen.canvas.touch = {**touch, "serial": serial, "scene": screen.canvas.look["scene"]}
+
+
+def wished(screen, start, end):
+    """What the browser sends while its reader zooms or drags."""
+    serial = screen.canvas.wish.get("serial", 0) + 1
+    scene = screen.canvas.look["scene"]
+    screen.canvas.wish = {"start": start, "end": end, "width": 962, "serial": serial, "scene": scene}
+
+
+def ticks(screen, name, kind):
+    return np.frombuffer(screen.canvas.lanes["ticks"][name], dtype=kind)
 
 
 def test_a_click_on_a_tick_shows_both_scores_says_the_margin_and_plays(screen):
-    name = next(name for name in ("flips real", "flips near_tie") if len(screen._tables[name]))
-    clicked(screen, name, 4)  # the middle of three points of the second tick
-    flip = screen.flips.iloc[screen._tables[name]["row"].iloc[1]]
-    assert screen.flip == screen._tables[name]["row"].iloc[1]
-    scores = [np.asarray(trace(screen, f"scores {side}").y) for side in ("baseline", "candidate")]
+    row = int(ticks(screen, "row", "<i4")[1])
+    touched(screen, kind="flip", row=row)
+    flip = screen.flips.iloc[row]
+    assert screen.flip == row
+    assert screen.canvas.detail["flip"] == flip["time"] == ticks(screen, "time", "<f8")[1]
+    packed = screen.canvas.detail["scores"]
+    scores = [np.frombuffer(packed[side]) for side in ("baseline", "candidate")]
     assert [each.argmax() for each in scores] == [flip["baseline"], flip["candidate"]]
     first, second = np.sort(np.log(scores[0]))[:-3:-1]
     assert first - second == pytest.approx(flip["margin"], abs=0.02)  # float16 is kept
     assert f"margin {flip['margin']:.3g}" in screen.player.text
+    assert screen.canvas.detail["sound"]["start"] == max(flip["time"] - 1, 0)
     with wave.open(io.BytesIO(screen.player.wav)) as file:
         assert file.getnframes() / 16000 == pytest.approx(
             min(flip["time"] + 1, 12) - max(flip["time"] - 1, 0)
@@ -69,16 +86,85 @@ def test_a_click_on_a_tick_shows_both_scores_says_the_margin_and_plays(screen):
 
 def test_a_marked_region_counts_its_flips(screen):
     screen.drag.value = "select"
-    points = SimpleNamespace(point_inds=[1], xs=[])
-    selector = SimpleNamespace(xrange=["2000-01-01 00:00:02", "2000-01-01 00:00:05"])
-    screen._brushed(None, points, selector)
+    assert screen.canvas.mode == "select"
+    touched(screen, kind="mark", start=2.0, end=5.0)
     inside = screen.flips["time"].between(2, 5)
-    assert screen.marked == (2.0, 5.0)
+    assert screen.marked == tuple(screen.canvas.detail["marked"]) == (2.0, 5.0)
     assert screen.region_counts()["flips"] == inside.sum() > 0
     assert f"{inside.sum()} flip" in screen.counts.value
     screen.drag.value = "pan"
-    assert screen.marked is None
+    assert screen.marked is screen.canvas.detail["marked"] is None
     assert "In view" in screen.counts.value
+
+
+def test_a_click_on_the_output_plays_where_the_outputs_differ(screen):
+    regions = screen.canvas.lanes["regions"]
+    start, end = (float(np.frombuffer(regions[side])[0]) for side in ("start", "end"))
+    touched(screen, kind="region", start=start, end=end)
+    assert screen.marked == (start, end)
+    assert "the outputs differ" in screen.player.text
+    assert f"{start:.2f}–" in screen.player.text
+
+
+def test_what_was_clicked_on_another_recording_means_nothing_here(screen):
+    old = screen.canvas.look["scene"]
+    screen.recording.value = "two"
+    screen.canvas.touch = {"kind": "flip", "row": 3, "serial": -1, "scene": old}
+    screen.canvas.wish = {"start": 1.0, "end": 2.0, "width": 962, "serial": -1, "scene": old}
+    assert screen.flip is None
+    assert screen.canvas.lanes["view"] == [0.0, 12.0]
+
+
+def test_moving_about_sends_numbers_and_leaves_the_figure_as_it_is(screen, monkeypatch):
+    sent = []
+    for name in ("restyle", "relayout", "update"):
+        monkeypatch.setattr(screen.figure, f"_send_{name}_msg", lambda *args, **_: sent.append(args))
+    wished(screen, 3.0, 5.0)
+    touched(screen, kind="flip", row=int(np.searchsorted(screen.flips["time"], 3.0)))
+    touched(screen, kind="mark", start=3.5, end=4.0)
+    assert sent == []
+    assert screen.canvas.lanes["view"] == [3.0, 5.0]
+    assert not screen.canvas.lanes["moves"]  # the browser is there already
+
+
+def test_every_wish_is_answered_even_if_nothing_changed(screen):
+    heard = []
+    screen.canvas.observe(lambda change: heard.append(change["new"]["view"]), names="lanes")
+    wished(screen, 3.0, 5.0)
+    wished(screen, 3.0, 5.0)
+    assert heard == [[3.0, 5.0]] * 2  # the browser waits for the answer before it asks again
+
+
+def test_the_ticks_that_are_sent_stand_for_every_flip_at_every_zoom(screen):
+    for start, end in ((0.0, 12.0), (4.0, 6.0), (7.01, 7.09)):
+        wished(screen, start, end)
+        low, high = start - 0.25 * (end - start), end + 0.25 * (end - start)
+        drawn = screen.flips["time"].between(low, high)
+        assert ticks(screen, "flips", "<i4").sum() >= drawn.sum()
+        times, near = ticks(screen, "time", "<f8"), ticks(screen, "near", "u1")
+        for flip in screen.flips[drawn].itertuples():
+            same = times[near == flip.near_tie]
+            assert np.abs(same - flip.time).min() <= 4.8 / 962 * (end - start) + 0.005
+
+
+def test_a_flip_out_of_view_is_brought_into_it(screen):
+    wished(screen, 0.0, 1.0)
+    row = int(np.flatnonzero(screen.flips["time"] > 8)[0])
+    screen.select(row)
+    low, high = screen.canvas.lanes["view"]
+    assert low <= screen.flips["time"].iloc[row] <= high
+    assert screen.canvas.lanes["moves"]
+
+
+def test_long_sound_comes_after_its_picture(screen):
+    async def gesture():
+        before = screen.player.serial
+        touched(screen, kind="mark", start=1.0, end=11.0)
+        seen = screen.canvas.detail["sound"]["duration"], screen.player.serial - before
+        await asyncio.sleep(0.3)
+        return (*seen, screen.player.serial - before)
+
+    assert asyncio.run(gesture()) == (10.0, 0, 1)
 
 
 def test_another_runtime_brings_its_own_numbers(screen):
@@ -89,12 +175,36 @@ def test_another_runtime_brings_its_own_numbers(screen):
     assert len(screen.flips) == screen.result.recordings["one"].num_flips
 
 
-def test_a_zoom_draws_what_is_in_view_and_a_click_there_means_that_flip(screen):
+def test_a_script_can_move_the_view_by_plotlys_axis(screen):
     screen.figure.layout.xaxis.range = (float(on_axis(4.0)), float(on_axis(6.0)))
-    table = screen._tables["flips real"]
-    assert table["time"].between(3.5, 6.5).all()
-    clicked(screen, "flips real", 0)
-    assert screen.flip == table["row"].iloc[0]
+    assert screen.canvas.lanes["view"] == [4.0, 6.0]
+    assert ((times := ticks(screen, "time", "<f8")) > 3.4).all()
+    assert (times < 6.6).all()
+    assert "In view 4.0–6.0 s" in screen.counts.value
+
+
+def test_scores_that_are_not_numbers_are_called_nan(compared):
+    def broken(scores):
+        scores = scores.copy()
+        scores[:, 30:33, 2] = np.nan
+        return scores
+
+    screen = explore_parity(
+        {"good": Network(), "broken": Faulty(after=broken)},
+        AUDIO,
+        params=ParityParams(checks=False),
+        ladder=False,
+    )
+    row = int(np.flatnonzero(np.isnan(screen.flips["candidate_margin"]))[0])
+    screen.select(row)
+    assert "→ NaN · " in screen.player.text
+    time = screen.flips["time"].iloc[row]
+    wished(screen, time - 0.1, time + 0.1)
+    place = np.abs(ticks(screen, "time", "<f8") - time).argmin()
+    assert ticks(screen, "to", "<i4")[place] == -1
+    page = screen.to_html()
+    assert "NaN" in page
+    assert screen.errors.value == ""
 
 
 def test_neighbouring_flips_are_one_step_away(screen):
@@ -127,6 +237,17 @@ def test_the_same_runtime_twice_is_refused_in_words(compared):
     compared.candidate.value = "good"
     assert "choose two different runtimes" in compared.errors.value
     compared.candidate.value = "off"
+
+
+def test_a_runtime_that_breaks_is_reported_on_the_screen():
+    def broken(scores):
+        raise ZeroDivisionError("the candidate fell over")
+
+    screen = explore_parity(
+        {"good": Network(), "broken": Faulty(after=broken)}, AUDIO, params=ParityParams(checks=False)
+    )
+    assert "the candidate fell over" in screen.errors.value
+    assert screen.progress.layout.display == "none"
 
 
 def test_one_runtime_is_not_enough():

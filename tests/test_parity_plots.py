@@ -9,9 +9,10 @@ from parity_fakes import POWERSET, Faulty, Network, speech
 
 from workbench.agreement import ParityParams, parity
 from workbench.agreement.frame_axis import FrameAxis
-from workbench.plots.parity import ParityScene, plot_parity, plot_parity_lanes
-from workbench.plots.parity_lanes import bucket_flips, posteriorgram
+from workbench.plots.parity import ParityScene, plot_parity, plot_parity_ground, plot_parity_lanes
+from workbench.plots.parity_lanes import bucket_flips, flip_ticks, posteriorgram
 from workbench.plots.parity_panels import cell_flips, transition_cells
+from workbench.plots.parity_pyramid import AxisPyramid, FlipPyramid
 from workbench.plots.steps import PortScene, plot_port, worst_cells
 
 
@@ -50,6 +51,7 @@ def random_flips(rng, number=5000, duration=3600.0):
         {
             "time": np.sort(rng.uniform(0, duration, number)),
             "margin": margin,
+            "candidate_margin": margin,
             "difference": rng.uniform(0.4, 2.0, number) * margin,
             "near_tie": margin <= 0.1,
         }
@@ -152,6 +154,61 @@ def test_a_redraw_has_the_same_traces(scene):
     assert "keep_posteriors=True" in texts
     assert "no frame flips" in texts
     assert "give <b>audio=…</b>" in texts
+
+
+def test_columns_of_every_level_stand_for_every_flip(rng):
+    flips = random_flips(rng)
+    pyramid = FlipPyramid.of(flips, 3600.0)
+    assert len(pyramid.levels) > 8
+    for start, end in ((0.0, 3600.0), (100.0, 900.0), (1234.5, 1236.0)):
+        inside = flips[(flips["time"] >= start) & (flips["time"] <= end)]
+        for widest in (0.0, 0.005, 0.04, 3.0, 1e9):
+            marks = pyramid.between(start, end, widest)
+            assert marks.flips.sum() >= len(inside)  # columns at the ends may begin outside
+            for near in (False, True):
+                part, wanted = marks.part(marks.near_tie == near), inside[inside["near_tie"] == near]
+                assert part.margin.max(initial=0) >= max(wanted["margin"], default=0)
+            np.testing.assert_array_equal(flips["time"].to_numpy()[marks.row], marks.time)
+            np.testing.assert_array_equal(flips["near_tie"].to_numpy()[marks.row], marks.near_tie)
+        assert pyramid.levels[0].flips.sum() == pyramid.levels[-1].flips.sum() == len(flips)
+
+
+def test_a_flip_without_numbers_is_the_worst_of_its_column():
+    flips = pd.DataFrame(
+        {"time": [1.0, 1.5, 2.0], "margin": [0.3, 0.1, 0.4], "near_tie": [False, False, False]}
+    ).assign(candidate_margin=[0.2, np.nan, 0.2])
+    (mark,) = FlipPyramid.of(flips, 2000.0).between(0.0, 2000.0, 1e9).row
+    assert mark == 1
+
+
+def test_columns_of_the_axis_keep_the_largest_of_every_class(scene):
+    pyramid = AxisPyramid.of(scene.axis)
+    for number, level in enumerate(pyramid.levels):
+        edges = np.arange(0, scene.axis.num_moments, 2**number)
+        assert level.moments == 2**number
+        for name in ("baseline", "candidate", "difference"):
+            wanted = np.maximum.reduceat(getattr(scene.axis, name), edges, axis=0)
+            np.testing.assert_array_equal(getattr(level, name), wanted)
+    part = pyramid.between(4.0, 6.0, 0.04)
+    assert part.moments == 2
+    assert scene.axis.time_of(part.first) <= 4.0
+    assert scene.axis.time_of(part.first + part.moments * len(part)) >= 6.0
+
+
+def test_a_tick_without_numbers_says_so(scene):
+    flips = scene.flips.iloc[:2].assign(candidate_margin=[np.nan, 0.5], near_tie=False)
+    traces, _ = flip_ticks(flips, POWERSET, (0.0, 12.0), 10_000)
+    texts = " ".join(str(text) for each in traces for text in each.customdata)
+    assert texts.count("→ NaN") == 3  # the points of one tick
+
+
+def test_the_ground_of_the_live_screen_holds_panels_and_empty_lanes(scene):
+    ground, whole = plot_parity_ground(scene).figure, plot_parity(scene).figure
+    assert not ground.layout.images
+    for name in ("margins real", "transitions", "recordings real"):
+        assert trace(ground, name) == trace(whole, name)
+    assert {each.yaxis for each in ground.data} >= {"y", "y2", "y3", "y4", "y5", "y9", "y10"}
+    assert ground.layout.xaxis.fixedrange
 
 
 def test_steps_say_their_status_by_mark_and_by_colour():

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from pyannote.core import Annotation, Timeline
@@ -21,32 +20,19 @@ from workbench.audio import find_recordings
 from workbench.errors import InputError
 from workbench.explorers.background import NewestOnly
 from workbench.explorers.headline import static_page
-from workbench.explorers.parity_controls import HINT, SILENT, ParityControls
+from workbench.explorers.live_figure import LiveFigure
+from workbench.explorers.parity_canvas import WIDTH, scene_look, view_of
+from workbench.explorers.parity_controls import HINT, SILENT
+from workbench.explorers.parity_selection import ParitySelection
 from workbench.explorers.parity_study import Pair, ParityStudy, Source
-from workbench.explorers.parity_words import (
-    conditions_html,
-    flip_words,
-    ledger_words,
-    region_counts,
-    region_words,
-    verdict_html,
-)
-from workbench.explorers.playback import CLIP_LIMIT, wav_bytes
+from workbench.explorers.parity_words import conditions_html, verdict_html
 from workbench.explorers.redraw import update_layout, update_traces
-from workbench.plots import theme
-from workbench.plots.lanes import from_axis, on_axis
-from workbench.plots.parity import ParityScene, draw_detail, plot_parity, plot_parity_lanes
-from workbench.plots.parity_panels import FlipScores
-from workbench.plots.recording import Screen
-from workbench.plots.spectrogram import Sound
-from workbench.plots.words import region
+from workbench.plots.lanes import from_axis
+from workbench.plots.parity import ParityScene, plot_parity, plot_parity_ground
 from workbench.rttm import read_rttms, read_uem
 from workbench.runtimes import Runtime
-from workbench.spectrogram import spectrogram
 
-CONTEXT = 1.0  # s played before and after a flip
 MOST_EMBEDDED = 700_000  # bytes of a clip in a page without a kernel
-CLOSEST = 20.0  # s, width of the view that a flip is brought into
 
 
 def explore_parity(
@@ -99,7 +85,7 @@ def parity_page(
     return screen.to_html(include_plotlyjs=True, full_html=True)
 
 
-class ParityScreen(ParityControls):
+class ParityScreen(ParitySelection):
     """The screen behind `explore_parity`; its controls are attributes.
 
     Attributes
@@ -107,22 +93,21 @@ class ParityScreen(ParityControls):
     study : runtimes, recordings, and what was found
     figure : plotly.graph_objects.FigureWidget; None until something has been compared
     flip : row of the selected flip in `flips`; None while nothing is selected
-    marked : start and end (s) of the brushed region
+    marked : start and end (s) of the marked region
     """
 
     def __init__(self, study: ParityStudy):
         self.study = study
-        self.figure: go.FigureWidget | None = None
-        self.flip: int | None = None
-        self.marked: tuple[float, float] | None = None
+        self.figure: LiveFigure | None = None
+        self._nothing_selected()
         self._pair: Pair | None = None
         self._names = ("", "")
         self._scene: ParityScene | None = None
-        self._lanes: Screen | None = None
+        self._number = 0
+        self._seen = (0.0, 0.0)
+        self._width = float(WIDTH)
+        self._sent = 0
         self._tables: dict[str, pd.DataFrame] = {}
-        self._scores: FlipScores | None = None
-        self._sound: Sound | None = None
-        self._replay: tuple[str, float, float] | None = None
         self._busy = False  # while controls are set by the program
         is_static = os.environ.get("WORKBENCH_STATIC") == "1"
         self._work = NewestOnly(threaded=not is_static)
@@ -139,12 +124,9 @@ class ParityScreen(ParityControls):
         self.before.on_click(guard(lambda _button: self._step(-1)))
         self.after.on_click(guard(lambda _button: self._step(+1)))
         self.player.observe(guard(self._play_again), names="request")
+        self.canvas.observe(guard(self._wished), names="wish")
+        self.canvas.observe(guard(self._touched), names="touch")
         guard(self._choose_sides)()
-
-    @property
-    def flips(self) -> pd.DataFrame:
-        """Flips of the recording that is shown, by time."""
-        return pd.DataFrame() if self._scene is None else self._scene.flips
 
     @property
     def result(self) -> ParityResult:
@@ -176,6 +158,10 @@ class ParityScreen(ParityControls):
 
     def _failed(self, error: BaseException) -> None:
         self.progress.layout.display = "none"
+        if (
+            not self._work.is_watched
+        ):  # this runs inside a guarded call, which would take the words away again
+            raise error
         self.errors.show(error)
 
     def _ready(self, names: tuple[str, str]) -> None:
@@ -202,247 +188,77 @@ class ParityScreen(ParityControls):
         """Another recording, or other runtimes: nothing is selected any more."""
         if self._busy or self._pair is None:
             return
-        self.flip, self.marked, self._scores, self._sound, self._replay = None, None, None, None, None
+        self._nothing_selected()
         self._redraw()
         self.player.text = HINT if self._shown.has_audio else SILENT
 
-    @property
-    def _shown(self) -> ParityScene:
-        if self._scene is None:
-            raise InputError("nothing has been compared yet")
-        return self._scene
-
     def _redraw(self, _change: Any = None) -> None:
+        """Everything anew: the panels by plotly, the lanes and the selection by the canvas."""
         if self._busy or self._pair is None:
             return
         same = self._scene is not None and self._scene.uri == self.recording.value
-        view = self._view() if same and self.figure is not None else None
         self._scene = self.study.scene(self._names, self.recording.value, self.everything.value)
-        self._lanes = plot_parity_lanes(self._scene, view or (0.0, self._scene.duration))
-        drawn = plot_parity(self._scene, view=view, lanes=self._lanes, **self._selected())
+        self._number += 1
+        drawn = plot_parity_ground(self._scene)
         self._tables = dict(drawn.tables)
+        self.canvas.look = scene_look(self._scene, self._number)
+        self._detail()
+        if same and self._seen[1] > self._seen[0]:
+            self.look(*self._seen)
+        else:
+            self.look(0.0, self._scene.duration)
         if self.figure is None:
             self._begin(drawn.figure)
-        else:
-            self._busy = True
-            try:
-                with self.figure.batch_update():
-                    update_traces(self.figure, drawn.figure)
-                    update_layout(self.figure, drawn.figure, keep=("xaxis",) if view else ())
-            finally:
-                self._busy = False
-        self._count()
+            return
+        self._busy = True
+        try:
+            with self.figure.batch_update():
+                update_traces(self.figure, drawn.figure)
+                update_layout(self.figure, drawn.figure, keep=("xaxis",) if same else ())
+        finally:
+            self._busy = False
 
     def _begin(self, figure: go.Figure) -> None:
         """The figure, once there is something to draw."""
-        figure.layout.dragmode = self.drag.value
-        self.figure = go.FigureWidget(figure)
-        self.figure._config = theme.config()
+        self.figure = LiveFigure(figure)
         self.children = self._rows()
         guard = self.errors.guard
-        self.figure.layout.xaxis.on_change(guard(self._zoomed), "range", "autorange")
+        self.figure.layout.xaxis.on_change(guard(self._zoomed), "range")
         for trace in self.figure.data:
-            if trace.name.startswith(("flips ", "margins ")):
+            if trace.name.startswith("margins "):
                 trace.on_click(guard(self._clicked))
-            elif trace.name == "output":
-                trace.on_click(guard(self._region))
             elif trace.name.startswith("recordings "):
                 trace.on_click(guard(self._chosen))
             elif trace.name == "transitions":
                 trace.on_click(guard(self._cell))
-            elif trace.name == "brush":
-                trace.on_selection(guard(self._brushed))
 
-    def _selected(self) -> dict[str, Any]:
-        return {
-            "selection": self.marked,
-            "flip": self.flip,
-            "scores": self._scores,
-            "sound": self._sound,
-        }
-
-    def _view(self) -> tuple[float, float]:
-        """Start and end (s) of what is visible."""
-        if self.figure is None:
-            return 0.0, self._shown.duration
-        start, end = (from_axis(value) for value in self.figure.layout.xaxis.range)
-        return max(start, 0.0), min(end, self._shown.duration)
-
-    def _zoomed(self, axis: Any, _range: Any, autorange: Any) -> None:
-        """Draw what is in view now; nothing but the lanes changes."""
-        if self._busy or self.figure is None:
-            return
-        self._busy = True
-        try:
-            if autorange:  # a double click; written out as a range, so that the next one is a change again
-                with self.figure.batch_update():
-                    axis.range = (float(on_axis(0.0)), float(on_axis(self._shown.duration)))
-                    axis.autorange = False
-            self._lanes = plot_parity_lanes(self._shown, self._view())
-            self._tables |= self._lanes.tables
-            known = len(self._lanes.figure.layout.images)
-            with self.figure.batch_update():
-                update_traces(self.figure, self._lanes.figure)
-                self.figure.layout.images = [
-                    *self._lanes.figure.layout.images,
-                    *self.figure.layout.images[known:],
-                ]
-        finally:
-            self._busy = False
+    def look(self, start: float, end: float) -> None:
+        """Bring the time from `start` to `end` (s) into view."""
+        self._show((start, end), moves=True)
         self._count()
 
-    def _detail(self) -> None:
-        """Show the selected flip, or the marked region; lanes and panels stay as they are."""
-        if self.figure is None or self._lanes is None:
+    def _show(self, view: tuple[float, float], moves: bool) -> None:
+        """Send what is in view; with `moves`, the browser moves there, else it asked for it."""
+        self._seen = view
+        packet = self.study.columns(self._names, self._shown).packet(view, self._shown.duration, self._width)
+        self._sent += 1  # an answer that equals the one before has to be sent all the same
+        self.canvas.lanes = packet | {"scene": self._number, "moves": moves, "serial": self._sent}
+
+    def _wished(self, change: Any) -> None:
+        """The mouse zoomed or dragged: what is in view now."""
+        wish = change["new"]
+        if wish.get("scene") != self._number:  # of a recording that is no longer shown
             return
-        traces, layout = draw_detail(self._shown, self._lanes, view=self._view(), **self._selected())
-        self._busy = True
-        try:
-            with self.figure.batch_update():
-                update_traces(self.figure, go.Figure(traces))
-                for name in ("images", "annotations", "shapes"):
-                    self.figure.layout[name] = layout[name]
-                self.figure.layout.xaxis5.update(layout["xaxis5"])
-                self.figure.layout.yaxis9.update(layout["yaxis9"])
-        finally:
-            self._busy = False
-
-    def _count(self) -> None:
-        """Flips of the marked region; without one, of what is in view."""
-        start, end = self.marked or self._view()
-        self.counts.value = region_words(self._shown, start, end, self.marked is not None)
-
-    def region_counts(self) -> dict[str, float]:
-        """Flips (also near-ties, real ones, those that reach the output) and seconds of the marked region."""
-        return region_counts(self._shown, *(self.marked or self._view()))
-
-    # -- selection -----------------------------------------------------------------------------
-
-    def _chosen(self, _trace: Any, points: Any, _state: Any) -> None:
-        """A recording of the overview."""
-        if points.point_inds:
-            self.recording.value = self._shown.damage["uri"].iloc[points.point_inds[0]]
-
-    def _clicked(self, trace: Any, points: Any, _state: Any) -> None:
-        """A tick, or a mark of the scatter."""
-        if not points.point_inds:
-            return
-        table = self._tables[trace.name]
-        number = points.point_inds[0] // (3 if trace.name.startswith("flips") else 1)
-        if number < len(table):  # else drawn before the last redraw
-            self.select(int(table["row"].iloc[number]))
-
-    def _cell(self, _trace: Any, points: Any, _state: Any) -> None:
-        """A cell of the matrix: its flip with the largest margin."""
-        if not points.point_inds:
-            return
-        row, column = points.point_inds[0]
-        found = self.flips[(self.flips["baseline"] == row) & (self.flips["candidate"] == column)]
-        if not len(found):
-            raise InputError("this recording has no such flip; other recordings do: choose one above")
-        self.select(int(found["margin"].idxmax()))
-
-    def _region(self, trace: Any, points: Any, _state: Any) -> None:
-        """A stretch in which the outputs differ: mark and play it."""
-        table = self._tables[trace.name]
-        if not points.point_inds or points.point_inds[0] >= len(table):
-            return
-        row = table.iloc[points.point_inds[0]]
-        start, end = float(row["start"]), float(row["end"])
-        self.marked = (start, end)
-        self._detail()
-        self._count()
-        middles = (self._shown.ledger["start"] + self._shown.ledger["end"]) / 2
-        nearest = self._shown.ledger.iloc[int((middles - (start + end) / 2).abs().argmin())]
-        words = f"{self._shown.uri} · the outputs differ: {ledger_words(nearest)}"
-        self._hear(words, start, end)
-
-    def _brushed(self, _trace: Any, points: Any, selector: Any) -> None:
-        """A region drawn over the lanes."""
-        xs = getattr(selector, "xrange", None)
-        if xs is None:
-            xs = points.xs
-        if xs is None or not len(xs):
-            return
-        ends = sorted(from_axis(value) for value in (min(xs, key=from_axis), max(xs, key=from_axis)))
-        self.mark(max(ends[0], 0.0), min(ends[1], self._shown.duration))
-
-    def mark(self, start: float, end: float) -> None:
-        """Count what lies between `start` and `end` (s), and play it."""
-        if not end > start:
-            raise InputError(f"a region ends after it begins, got {start:g} to {end:g} s")
-        self.marked = (float(start), float(end))
-        self._detail()
-        self._count()
-        self._hear(f"{self._shown.uri} · {region(start, end)} · marked", start, end, context=0.0)
-
-    def _dragging(self, change: Any) -> None:
-        """What dragging does; going back to moving lets go of the marked region."""
-        if self.figure is not None:
-            self.figure.layout.dragmode = change["new"]
-        if change["new"] == "pan" and self.marked is not None:
-            self.marked = None
-            self._detail()
+        self._width = float(wish["width"])
+        self._show(view_of(wish, self._shown.duration), moves=False)
+        if self.marked is None:
             self._count()
 
-    def _step(self, direction: int) -> None:
-        """The neighbouring flip; without a selection, the first in view."""
-        rows = np.arange(len(self.flips))
-        if self.only_real.value:
-            rows = rows[~self.flips["near_tie"].to_numpy(dtype=bool)]
-        if not len(rows):
-            raise InputError("no such flip in this recording: untick 'real only', or choose another one")
-        if self.flip is None:
-            times = self.flips["time"].to_numpy()[rows]
-            place = int(np.searchsorted(times, self._view()[0]))
-            self.select(int(rows[min(place, len(rows) - 1)]))
-            return
-        place = int(np.searchsorted(rows, self.flip))
-        if direction > 0 and place < len(rows) and rows[place] == self.flip:
-            place += 1
-        place = place - 1 if direction < 0 else place
-        self.select(int(rows[int(np.clip(place, 0, len(rows) - 1))]))
-
-    def select(self, row: int) -> None:
-        """Look at one flip (a row of `flips`): its scores, its words, its sound."""
-        scene = self._shown
-        if not 0 <= row < len(scene.flips):
-            raise InputError(f"no flip {row}: {scene.uri} has {len(scene.flips)}, numbered from 0")
-        flip = scene.flips.iloc[row]
-        self.flip, time = row, float(flip["time"])
-        self._scores = self.study.scores(self._names, scene.uri, flip)
-        low, high = self._view()
-        if self.figure is not None and not low <= time <= high:
-            width = min(CLOSEST, scene.duration)
-            low = min(max(time - width / 2, 0.0), scene.duration - width)
-            self.figure.layout.xaxis.range = (float(on_axis(low)), float(on_axis(low + width)))
-        self._hear(flip_words(scene, flip), time, time)
-
-    def _hear(self, words: str, start: float, end: float, context: float = CONTEXT) -> None:
-        scene = self._shown
-        self._sound = None
-        if not scene.has_audio:
-            self.player.text = f"{words} · no audio"
-            self._detail()
-            return
-        begin = max(start - context, 0.0)
-        finish = min(end + context, scene.duration, begin + CLIP_LIMIT)
-        waveform = self.study.heard(scene.uri, begin, finish)
-        self._sound = Sound(spectrum=spectrogram(waveform), start=begin)
-        self._replay = (words, begin, finish)
-        self._detail()
-        self.player.text = words
-        self.player.play(wav_bytes(waveform), begin)
-
-    def _play_again(self, _change: Any = None) -> None:
-        """Play the selection; without one, what is in view."""
-        scene = self._shown
-        words, start, end = self._replay or (f"{scene.uri} · what is in view", *self._view())
-        if not scene.has_audio:
-            raise InputError(f"no audio for {scene.uri}: give audio=…, a folder that holds it")
-        end = min(end, start + CLIP_LIMIT)
-        self.player.text = words
-        self.player.play(wav_bytes(self.study.heard(scene.uri, start, end)), start)
+    def _zoomed(self, _axis: Any, visible: Any) -> None:
+        """A program gave plotly's time axis another range."""
+        if not self._busy:
+            start, end = (from_axis(value) for value in visible)
+            self.look(max(start, 0.0), min(end, self._shown.duration))
 
     # -- the twin without a kernel -------------------------------------------------------------
 
@@ -455,12 +271,13 @@ class ParityScreen(ParityControls):
         full_html : a page of its own instead of a fragment
         """
         self._work.wait()
+        self.play_waiting()
         sides = " against ".join(html.escape(name) for name in reversed(self._names) if name)
         lines = [f'<div class="wb-about">{sides}</div>', self.verdict.value, self.conditions.value]
         lines.append(self.errors.value)
         if self._scene is None:
             return f'<div class="wb-screen">{"".join(lines)}</div>'
-        drawn = plot_parity(self._scene, view=self._view(), lanes=self._lanes, **self._selected())
+        drawn = plot_parity(self._scene, view=self._seen, **self._selected())
         title = f"Parity: {self._names[1]} against {self._names[0]}"
         below = [self.counts.value, self._heard() if self._replay else ""]
         return static_page(lines, go.Figure(drawn.figure), title, include_plotlyjs, full_html, below=below)

@@ -9,6 +9,7 @@ import ipywidgets
 
 from workbench.explorers.callbacks import ErrorStrip
 from workbench.explorers.controls import button, choice, label, switch
+from workbench.explorers.parity_canvas import ParityCanvas
 from workbench.explorers.playback import Player
 from workbench.plots import theme
 
@@ -26,6 +27,7 @@ class ParityControls(ipywidgets.VBox):
     everything : whether the matrix counts all recordings
     before, after : go to the neighbouring flip
     bar, stage, progress : how far the comparison is
+    canvas : lanes and the selected flip, over the figure
     player, counts : the selection with its sound, the flips of a region
     """
 
@@ -58,6 +60,7 @@ class ParityControls(ipywidgets.VBox):
         self.verdict = ipywidgets.HTML(layout={"width": "100%"})
         self.conditions = ipywidgets.HTML(layout={"width": "100%"})
         self.counts = ipywidgets.HTML(layout={"width": "100%"})
+        self.canvas = ParityCanvas()
         self.player = Player(text=HINT)
         self.player.layout = {"flex": "1 1 auto", "min_width": "0"}
 
@@ -69,6 +72,6 @@ class ParityControls(ipywidgets.VBox):
         )
         shown.add_class("wb-controls")
         sound = ipywidgets.HBox([self.player, self.before, self.after, self.only_real], layout=row)
-        figure = [] if self.figure is None else [self.figure]
+        figure = [] if self.figure is None else [self.figure, self.canvas]
         below = [] if self.figure is None else [self.counts, sound]
         return [sides, self.verdict, self.conditions, shown, self.errors, *figure, *below]

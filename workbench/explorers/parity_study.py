@@ -16,6 +16,7 @@ from workbench.agreement.frame_axis import FrameAxis
 from workbench.agreement.layers import LadderResult, layer_ladder
 from workbench.audio import audio_duration, crop_audio
 from workbench.errors import InputError, RecordingError
+from workbench.explorers.parity_canvas import LaneColumns
 from workbench.plots.parity import ParityScene
 from workbench.plots.parity_panels import FlipScores, cell_flips
 from workbench.runtimes import Runtime, load_runtime
@@ -66,6 +67,7 @@ class ParityStudy:
     _axes: dict[tuple[str, str, str], FrameAxis | None] = field(default_factory=dict)
     _flips: dict[tuple[str, str, str], pd.DataFrame] = field(default_factory=dict)
     _cells: dict[tuple[str, str, str], pd.DataFrame] = field(default_factory=dict)
+    _columns: dict[tuple[str, str, str], LaneColumns] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.params = replace(self.params, keep_posteriors=True)
@@ -204,6 +206,13 @@ class ParityStudy:
             has_audio=self.has_audio(uri),
             cells=self._cells[key],
         )
+
+    def columns(self, names: tuple[str, str], scene: ParityScene) -> LaneColumns:
+        """What the lanes of a recording show, at every zoom."""
+        key = (*names, scene.uri)
+        if key not in self._columns:
+            self._columns[key] = LaneColumns.of(scene)
+        return self._columns[key]
 
     def scores(self, names: tuple[str, str], uri: str, flip: pd.Series) -> FlipScores | None:
         """Both score vectors of a flip."""

@@ -12,6 +12,7 @@ from workbench.agreement.conditions import ConditionsTable, compare_conditions
 from workbench.agreement.flips import class_name
 from workbench.plots import theme
 from workbench.plots.parity import ParityScene
+from workbench.plots.parity_lanes import flip_classes
 from workbench.plots.words import clock, count_of, region, shortened
 
 _MARKS = {"fault": "✗", "warning": "!", "note": "·"}
@@ -84,7 +85,10 @@ def _rows(tables: list[ConditionsTable | None]) -> list[str]:
 
 def flip_words(scene: ParityScene, flip: pd.Series) -> str:
     """One flip: what changed, how close it was, and what the pipeline made of it."""
-    names = [class_name(scene.classes[int(flip[side])]) for side in ("baseline", "candidate")]
+    names = [
+        "NaN" if place < 0 else class_name(scene.classes[int(place)])
+        for (place,) in flip_classes(flip.to_frame().T)
+    ]
     kind = theme.FLIPS["near_tie" if flip["near_tie"] else "real"].name
     margin, difference = float(flip["margin"]), float(flip["difference"])
     bound = "≤" if flip["within_bound"] else ">"

@@ -32,7 +32,6 @@ from workbench.plots.parity_lanes import (
     PIXELS,
     RASTER_COLUMNS,
     TICK_COLUMNS,
-    brush_points,
     difference_line,
     flip_ticks,
     ledger_errors,
@@ -54,7 +53,10 @@ from workbench.plots.spectrogram import Sound, sound_image, sound_trace
 PANEL_GAP, LADDER_GAP, DETAIL_GAP = 74, 74, 104  # px below panel, lanes and ladder
 AHEAD = 0.25  # of the width of the view, drawn on either side of it
 LANES = ("baseline", "flips", "candidate", "difference", "output")
-NO_FLIP = "Click a flip, in the lane, the scatter or the matrix: both score vectors and its sound appear here"
+NO_FLIP = (
+    "Click a flip, in the lane, the scatter or the matrix:",
+    "both score vectors and its sound appear here",
+)
 NO_POSTERIORS = "Posteriors were not kept: run parity with <b>ParityParams(keep_posteriors=True)</b>"
 
 
@@ -66,7 +68,6 @@ def plot_parity(
     flip: int | None = None,
     scores: FlipScores | None = None,
     sound: Sound | None = None,
-    lanes: Screen | None = None,
 ) -> Screen:
     """All panels of one recording.
 
@@ -76,7 +77,6 @@ def plot_parity(
     selection : start and end (s) of the brushed region
     flip : row of `scene.flips` that is looked at
     scores, sound : of that flip
-    lanes : of `plot_parity_lanes` for this view, where they were drawn before
 
     Returns
     -------
@@ -84,43 +84,59 @@ def plot_parity(
         The traces always come in the same order and number; `tables` holds the flips behind them.
     """
     visible = view or (0.0, scene.duration)
-    lanes = lanes or plot_parity_lanes(scene, visible)
-    cells = scene.marks
-    traces: list[go.Scatter | go.Bar | go.Heatmap] = [*lanes.figure.data]
-    traces += [*recording_flip_bars(scene.damage), recording_flip_texts(scene.damage)]
-    traces += bound_lines(scene.near_tie, scatter_span(cells))
-    traces += margin_marks(cells, scene.flips)
-    tables = dict(lanes.tables)
-    for kind in ("near_tie", "real", "beyond"):
-        tables[f"margins {kind}"] = cells[cells["kind"] == kind].reset_index(drop=True)
-    traces.append(transition_cells(scene.transitions, scene.classes))
-    traces += layer_bars(scene.ladder, scene.tolerance)
-    detail, layout = draw_detail(
-        scene, lanes, view=visible, selection=selection, flip=flip, scores=scores, sound=sound
-    )
-    figure = go.Figure([*traces, *detail])
+    lanes = plot_parity_lanes(scene, visible)
+    panels, tables = _panels(scene)
+    detail = [*score_bars(scores, scene.classes), sound_trace(sound)]
+    layout = _layout(scene, visible, selection, flip, scores, sound, scene.marks)
+    layout["images"] = [image.to_plotly_json() for image in lanes.figure.layout.images]
+    layout["images"] += [] if sound is None else [sound_image(sound)]
+    figure = go.Figure([*lanes.figure.data, *panels, *detail])
+    figure.layout = go.Layout(template=theme.template(), **layout)
+    return Screen(figure=figure, tables=lanes.tables | tables)
+
+
+def plot_parity_ground(scene: ParityScene) -> Screen:
+    """The same without what a reader moves: lanes and the selected flip stay empty, for a canvas over them.
+
+    Traces come in the same order and number for every scene; `tables` holds the marks of the scatter.
+    """
+    panels, tables = _panels(scene)
+    whole = (0.0, scene.duration)
+    layout = _layout(scene, whole, None, None, None, None, scene.marks)
+    invisible = {"tickfont": {"color": "rgba(0, 0, 0, 0)"}, "tickcolor": "rgba(0, 0, 0, 0)"}
+    layout["xaxis"] |= invisible | {"fixedrange": True, "showgrid": False}
+    layout["annotations"] = [each for each in layout["annotations"] if each["text"] != "<br>".join(NO_FLIP)]
+    layout["shapes"] = [each for each in layout["shapes"] if each["yref"] == "y6"]
+    lanes = [_time_keeper(scene, number) for number in range(1, len(LANES) + 1)]
+    figure = go.Figure([*lanes, *panels, *score_bars(None, scene.classes), sound_trace(None)])
     figure.layout = go.Layout(template=theme.template(), **layout)
     return Screen(figure=figure, tables=tables)
 
 
-def draw_detail(
-    scene: ParityScene,
-    lanes: Screen,
-    *,
-    view: tuple[float, float],
-    selection: tuple[float, float] | None = None,
-    flip: int | None = None,
-    scores: FlipScores | None = None,
-    sound: Sound | None = None,
-) -> tuple[list[go.Bar | go.Scatter], dict[str, Any]]:
-    """What changes with the flip that is looked at: traces, and the layout of the whole as plain values.
+def _panels(scene: ParityScene) -> tuple[list[go.Scatter | go.Bar | go.Heatmap], dict[str, pd.DataFrame]]:
+    """Recordings, scatter, matrix and layers; the marks of the scatter as tables."""
+    cells = scene.marks
+    traces: list[go.Scatter | go.Bar | go.Heatmap] = []
+    traces += [*recording_flip_bars(scene.damage), recording_flip_texts(scene.damage)]
+    traces += bound_lines(scene.near_tie, scatter_span(cells))
+    traces += margin_marks(cells, scene.flips)
+    traces.append(transition_cells(scene.transitions, scene.classes))
+    traces += layer_bars(scene.ladder, scene.tolerance)
+    kinds = ("near_tie", "real", "beyond")
+    return traces, {f"margins {kind}": cells[cells["kind"] == kind].reset_index(drop=True) for kind in kinds}
 
-    Arguments as above. Plotly would check every value of a layout, which takes longer than all the rest.
-    """
-    layout = _layout(scene, view, selection, flip, scores, sound, scene.marks)
-    layout["images"] = [image.to_plotly_json() for image in lanes.figure.layout.images]
-    layout["images"] += [] if sound is None else [sound_image(sound)]
-    return [*score_bars(scores, scene.classes), sound_trace(sound)], layout
+
+def _time_keeper(scene: ParityScene, lane: int = 1) -> go.Scatter:
+    """Invisible: the first trace decides which kind of axis the time axis is, and an empty lane needs one."""
+    return go.Scatter(
+        name=f"time axis {lane}",
+        yaxis=f"y{lane if lane > 1 else ''}",
+        x=as_dates(np.array([0.0, scene.duration])),
+        y=[0.0, 0.0],
+        mode="markers",
+        marker={"opacity": 0},
+        hoverinfo="skip",
+    )
 
 
 def plot_parity_lanes(scene: ParityScene, visible: tuple[float, float]) -> Screen:
@@ -128,21 +144,13 @@ def plot_parity_lanes(scene: ParityScene, visible: tuple[float, float]) -> Scree
     width = visible[1] - visible[0]
     drawn = (max(visible[0] - AHEAD * width, 0.0), min(visible[1] + AHEAD * width, scene.duration))
     share = (drawn[1] - drawn[0]) / max(width, 1e-9)
-    keeper = go.Scatter(
-        name="time axis",  # the first trace decides which kind of axis it is
-        x=as_dates(np.array([0.0, scene.duration])),
-        y=[0.0, 0.0],
-        mode="markers",
-        marker={"opacity": 0},
-        hoverinfo="skip",
-    )
     ticks, tables = flip_ticks(scene.flips, scene.classes, drawn, round(TICK_COLUMNS * share))
     line = difference_line(scene.axis, scene.classes, drawn, round(0.8 * RASTER_COLUMNS * share))
     regions, tables["output"] = error_bars(
         ledger_errors(scene.ledger), uri=scene.uri, yaxis="y5", view=drawn, column=width / RASTER_COLUMNS
     )
     regions.name = "output"
-    figure = go.Figure([keeper, *ticks, brush_points(visible), line, regions])
+    figure = go.Figure([_time_keeper(scene), *ticks, line, regions])
     if scene.axis is not None:
         figure.layout.images = posteriorgram_images(
             scene.axis, scene.classes, drawn, round(RASTER_COLUMNS * share)
@@ -203,7 +211,7 @@ def _layout(
         | {"y": DETAIL / inner}
     )
     if scores is None:
-        annotations.append(note(NO_FLIP, "x6 domain", "y10 domain"))
+        annotations.append(note("<br>".join(NO_FLIP), "x6 domain", "y10 domain"))
     if sound is None:
         words = "" if scene.has_audio else "No audio: give <b>audio=…</b> to hear and see it"
         annotations.append(note(words, "x5 domain", "y9 domain"))
@@ -245,4 +253,4 @@ def _shapes(
     ]
 
 
-__all__ = ["LANES", "ParityScene", "draw_detail", "plot_parity", "plot_parity_lanes"]
+__all__ = ["LANES", "ParityScene", "plot_parity", "plot_parity_ground", "plot_parity_lanes"]

@@ -112,6 +112,19 @@ def bucket_flips(flips: pd.DataFrame, start: float, end: float, num_columns: int
     )
 
 
+def flip_classes(flips: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Best class of baseline and candidate, -1 where the scores of that side are not all numbers.
+
+    Such a frame has no best class (`argmax` names the first NaN), and its margin is NaN.
+    """
+    sides = (("baseline", "margin"), ("candidate", "candidate_margin"))
+    before, after = (
+        np.where(np.isnan(flips[margin].to_numpy(dtype=float)), -1, flips[side].to_numpy(dtype=np.int64))
+        for side, margin in sides
+    )
+    return before, after
+
+
 def flip_ticks(
     flips: pd.DataFrame, classes: Sequence[Sequence[int]], drawn: tuple[float, float], num_columns: int
 ) -> tuple[list[go.Scatter], dict[str, pd.DataFrame]]:
@@ -120,16 +133,16 @@ def flip_ticks(
     Three points make a tick, so point `i` of a trace belongs to row `i // 3` of its table.
     """
     buckets = bucket_flips(flips, *drawn, num_columns)
-    names = np.array([class_name(members) for members in classes], dtype=object)
+    names = np.array([*(class_name(members) for members in classes), "NaN"], dtype=object)
     traces, tables = [], {}
     for kind, style in theme.FLIPS.items():
         name = f"flips {kind}"
         table = buckets[buckets["near_tie"] == (kind == "near_tie")].reset_index(drop=True)
         tables[name] = table
-        chosen = flips.iloc[table["row"]]
+        before, after = flip_classes(flips.iloc[table["row"]])
         low = ROWS[kind] + (0.42 if kind == "real" else 0.30)
         high = ROWS[kind] - (0.42 if kind == "real" else 0.30)
-        change = names[chosen["baseline"]] + " → " + names[chosen["candidate"]]
+        change = names[before] + " → " + names[after]
         more = [f"<br>worst of {count} here: zoom in" if count > 1 else "" for count in table["flips"]]
         texts = [
             f"<b>{what}</b> · {style.name}<br>{when} · margin {margin:.3g} nats{rest}"
@@ -153,21 +166,6 @@ def flip_ticks(
             )
         )
     return traces, tables
-
-
-def brush_points(visible: tuple[float, float]) -> go.Scatter:
-    """Invisible points that a selection in the lane of flips can hold on to."""
-    return go.Scatter(
-        name="brush",
-        x=on_axis(np.linspace(*visible, 60)),
-        y=np.full(60, 0.5),
-        yaxis="y2",
-        mode="markers",
-        marker={"size": 3, "opacity": 0},
-        hoverinfo="skip",
-        selected={"marker": {"opacity": 0}},
-        unselected={"marker": {"opacity": 0}},
-    )
 
 
 def difference_line(

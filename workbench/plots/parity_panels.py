@@ -172,7 +172,7 @@ def transition_cells(transitions: pd.DataFrame, classes: Sequence[Sequence[int]]
     if len(transitions):
         rows, columns = transitions["baseline"].to_numpy(int), transitions["candidate"].to_numpy(int)
         flips[rows, columns], real[rows, columns] = transitions["flips"], transitions["real"]
-    names = [class_name(members) for members in classes]
+    names = [class_name(members) for members in classes]  # on the diagonal, one side has no numbers
     return go.Heatmap(
         name="transitions",
         x=list(range(size)),
@@ -183,7 +183,8 @@ def transition_cells(transitions: pd.DataFrame, classes: Sequence[Sequence[int]]
         textfont={"size": 10 if size <= 8 else 9},
         customdata=[
             [
-                f"<b>{names[a]} → {names[b]}</b><br>{flips[a, b]:,.0f} flips, {real[a, b]:,.0f} real"
+                f"<b>{names[a]} → {names[b] if a != b else 'NaN'}</b><br>"
+                f"{flips[a, b]:,.0f} flips, {real[a, b]:,.0f} real"
                 for b in range(size)
             ]
             for a in range(size)
