@@ -18,8 +18,8 @@ def test_a_pipeline_and_a_single_model_side_by_side(audio, tiny_hub, tmp_path):
     single, hub = f"onnx:{tiny_hub}/onnx/segmentation.onnx", f"torch:{tiny_hub}"
     out = tmp_path / "bench.json"
     result = run(
-        "benchmark", hub, single, "--batch-sizes", "2,1", "--repeats", "3", "--no-cold-start", "--", audio,
-        "--json", out, "-q",
+        "benchmark", hub, single, "--batch-sizes", "2,1", "--repeats", "3", "--seconds", "60",
+        "--no-cold-start", "--", audio, "--json", out, "-q",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     report = json.loads(out.read_text())
@@ -34,6 +34,18 @@ def test_a_pipeline_and_a_single_model_side_by_side(audio, tiny_hub, tmp_path):
     assert report["machine"]["before"]["cores"] >= 1
     assert "ratio" in result.stdout
     assert "best" in result.stdout
+    assert report["cut"] == []
+
+
+def test_what_time_cuts_is_in_the_report(audio, tiny_hub):
+    single = f"onnx:{tiny_hub}/onnx/segmentation.onnx"
+    call = ("benchmark", single, "--repeats", "500", "--seconds", "0.01", "--no-cold-start", "--", audio)
+    result = run(*call)
+    assert result.exit_code == 0, result.stderr
+    assert "cut by --seconds 0.01:" in result.stdout
+    assert "fewer calls than 500" in result.stdout
+    assert "takes about 0 s" in result.stderr
+    assert "batch size 64 of 64" in result.stderr
 
 
 def test_a_cold_start_has_a_process_of_its_own(audio, tiny_hub):

@@ -103,6 +103,42 @@ def test_swap_blames_the_stage_that_is_different(data, tiny_hub, tmp_path):
     assert shares["clustering"] >= 0.95
 
 
+def test_swap_takes_every_stage_that_a_recorded_folder_has(recorded, data, tiny_hub, tmp_path):
+    port = tmp_path / "port"
+    shutil.copytree(recorded / "onnx", port)
+    for uri in ("one", "two"):
+        with rewritten(port / f"{uri}.npz") as arrays:
+            arrays["hard_clusters"][:] = 0  # a port whose clustering finds one speaker
+    result = run(
+        "swap", f"torch:{tiny_hub}", f"recorded:{port}", data[0], "--reference", data[1], "--json", "-", "-q"
+    )
+    assert result.exit_code == 0, result.stderr
+    report = result.json
+    assert report["players"] == ["front end", "segmentation", "embeddings", "clustering"]
+    shares = {row["stage"]: row["share"] for row in report["overall"]["shares"]}
+    assert report["overall"]["change_seconds"] > 1
+    assert shares["clustering"] >= 0.95
+
+
+def test_swap_takes_labels_alone_and_runs_the_rest(recorded, data, tiny_hub, tmp_path):
+    for uri in ("one", "two"):
+        with np.load(recorded / "torch" / f"{uri}.npz") as content:
+            np.savez(tmp_path / f"{uri}.npz", hard_clusters=content["hard_clusters"])
+    result = run("swap", f"torch:{tiny_hub}", f"recorded:{tmp_path}", data[0], "--json", "-", "-q")
+    assert result.exit_code == 0, result.stderr
+    assert result.json["players"] == ["clustering"]
+    assert result.json["overall"]["change_seconds"] == 0
+
+
+def test_swap_says_what_it_takes_from_a_folder(recorded, data, tiny_hub, tmp_path):
+    with np.load(recorded / "torch" / "one.npz") as content:
+        np.savez(tmp_path / "one.npz", count=content["count"], masks=content["masks"])
+    result = run("swap", f"torch:{tiny_hub}", f"recorded:{tmp_path}", data[0])
+    assert result.exit_code == 2
+    assert "swap accepts samples (front end), log_probs or segmentations (segmentation)" in result.stderr
+    assert "this folder has count, masks (other steps follow from these" in result.stderr
+
+
 def test_swap_measures_the_noise_between_embeddings(data, tiny_hub):
     result = run(
         "swap", f"torch:{tiny_hub}", f"onnx:{tiny_hub}", data[0] / "one.wav", "--noise", "--json", "-", "-q"

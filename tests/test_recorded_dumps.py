@@ -13,6 +13,8 @@ import pytest
 import soundfile
 from command import run
 
+from workbench.agreement.dump_form import other_form
+from workbench.array_files import read_array_file
 from workbench.audio import crop_audio
 from workbench.errors import InputError, RecordingError
 from workbench.runtimes import load_runtime
@@ -321,3 +323,34 @@ def test_a_dump_against_a_live_model_names_what_was_done_to_it(
     assert "warning" not in result.stderr
     both = run("parity", f"recorded:{tmp_path / 'ours'}", f"recorded:{tmp_path / 'theirs'}", audio, *options)
     assert (both.exit_code, words in both.stdout + both.stderr) == (exit_code, True)
+
+
+@pytest.mark.parametrize("name", ["arr_0", "scores", "output"])
+def test_scores_of_an_npz_may_have_another_name(model, audio, tmp_path, name):
+    scores = scores_of(model, audio, tmp_path)["one"]
+    np.savez(tmp_path / "theirs" / "one.npz", **{name: np.asfortranarray(scores.astype(">f8"))})
+    options = ("--no-checks", "--no-consequences", "--quiet")
+    result = run("parity", model, f"recorded:{tmp_path / 'theirs'}", audio, *options)
+    assert result.exit_code == 0, result.stderr
+    assert "100 % of frames agree" in result.stdout
+
+
+def test_text_may_have_comments_of_other_languages(tmp_path):
+    (tmp_path / "one.txt").write_text("% scores\n// of a port\n1 2 3 # frame 0\n4 5 6 // frame 1\n")
+    assert read_array_file(tmp_path / "one.txt")["one"].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_a_type_that_would_fit_is_offered(tmp_path):
+    (tmp_path / "one.bin").write_bytes(b"12" * 3)
+    with pytest.raises(RecordingError, match='"dtype": "float16"'):
+        read_array_file(tmp_path / "one.bin")
+
+
+def test_frames_are_told_from_chunks_by_how_little_they_change(rng):
+    smooth = np.repeat(np.log(rng.dirichlet(np.ones(4), (6, 5))), 4, axis=1).astype(
+        "<f4"
+    )  # chunk, frame, class
+    written = smooth.transpose(2, 1, 0).reshape(6, 20, 4)  # Fortran order, read as C
+    assert other_form(written) == '"axes": ["class", "frame", "chunk"]'
+    written = smooth.transpose(2, 0, 1).reshape(6, 20, 4)
+    assert other_form(written) == '"axes": ["class", "chunk", "frame"]'

@@ -15,7 +15,7 @@ import torch
 from workbench.errors import InputError, RecordingError
 from workbench.runtimes import Runtime, load_runtime, parse_spec
 from workbench.runtimes.geometry import geometry_to_json
-from workbench.runtimes.onnx_runtime import choose_providers
+from workbench.runtimes.onnx_session import choose_providers
 from workbench.runtimes.spec import OnnxOptions, TorchOptions, onnx_options, torch_options
 
 

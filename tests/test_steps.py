@@ -330,3 +330,13 @@ def test_geometry_of_the_other_side_serves_where_one_has_none(tmp_path, arrays):
     np.savez(sides[1] / "one.npz", **(arrays | {"count": wrong}))
     found = first_of(walk_steps([folder, replace(open_steps(sides[1]))]))
     assert found.at == pytest.approx((1.0, 1.02))
+
+
+def test_both_values_of_every_first_difference_stand_beside_each_other(tmp_path, arrays):
+    changed = arrays["log_probs"].copy()
+    changed[3, 7, 2] += 0.5
+    table = walked(tmp_path, arrays, {"log_probs": changed}).values()
+    (row,) = table.to_dict("records")
+    assert (row["step"], row["element"]) == ("scores", "chunk 3, frame 7, class 2")
+    assert row["candidate_value"] - row["baseline_value"] == pytest.approx(0.5, abs=1e-6)
+    assert row["time"] == pytest.approx(3 * 0.5 + 7 * 0.02)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,10 +16,12 @@ from workbench.timing import (
     TimingParams,
     as_items,
     describe_load,
+    find_cuts,
     load_warning,
     summarize_batches,
     summarize_stages,
     time_batches,
+    time_pipeline,
 )
 
 
@@ -43,6 +47,70 @@ def test_contestants_take_turns_after_a_warm_up():
     assert table["audio"].tolist() == [2.0] * 4 + [6.0] * 4
 
 
+class Clock:
+    """Seconds that pass only where a model works."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Slow(Network):
+    """Takes as long as it is told per chunk."""
+
+    def __init__(self, clock: Clock, seconds: float):
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def segment(self, waveforms):
+        self.clock.now += self.seconds * len(waveforms)
+        return super().segment(waveforms)
+
+
+def test_slow_contestants_are_cut_short_and_what_was_cut_is_said():
+    clock, done = Clock(), []
+    pair = {"fast": Slow(clock, 0.001), "slow": Slow(clock, 0.3)}
+    params = TimingParams(batch_sizes=(1, 2, 4), warm_up=2, repeats=10, seconds=1.0)
+    calls = time_batches(pair, np.zeros(50000, np.float32), params, on_size=done.append, clock=clock)
+    counts = calls.groupby(["runtime", "batch_size"]).size()
+    assert counts["fast"].to_dict() == {1: 10, 2: 10, 4: 10}
+    assert counts["slow"].to_dict() == {1: 2, 2: 2}  # and one call of 4 would take 1.2 s
+    assert done == [1, 2, 4]
+    first, second = find_cuts(calls, params)
+    assert first == "slow: fewer calls than 10: 2 at batch size 1, 2 at batch size 2"
+    assert second == "slow: batch size 4 left out; one call of 4 takes about 1.2 s"
+    assert not find_cuts(calls[calls["runtime"] == "fast"], params)
+
+
+def test_the_smallest_batch_is_timed_however_slow():
+    clock = Clock()
+    params = TimingParams(batch_sizes=(1, 2), warm_up=1, repeats=5, seconds=0.5)
+    calls = time_batches({"m": Slow(clock, 60.0)}, np.zeros(50000, np.float32), params, clock=clock)
+    assert calls["batch_size"].tolist() == [1, 1]
+    assert clock.now == 3 * 60.0
+
+
+def test_pipelines_hear_as_much_as_fits_and_all_the_same(monkeypatch):
+    speeds = {"fast": 0.1, "slow": 0.5}  # s per second of audio
+    sides = {
+        name: SimpleNamespace(name=name, runtimes=SimpleNamespace(segmentation=Network())) for name in speeds
+    }
+    clock, waveform = Clock(), np.zeros(16000 * 40, np.float32)
+
+    def once(side, heard, uri, clock):
+        clock.now += speeds[side.name] * len(heard) / 16000
+        return {"whole": clock.now}
+
+    monkeypatch.setattr("workbench.timing._time_once", once)
+    calls = time_pipeline(sides, waveform, "one", rounds=2, seconds=10.0, clock=clock)
+    assert calls["audio"].unique().tolist() == [10.0]  # twice 5 s of the slow one
+    assert calls["runtime"].tolist() == ["fast", "slow"] * 2
+    assert time_pipeline(sides, waveform, seconds=0.1, clock=clock)["audio"].unique() == [4.0]  # two chunks
+    assert time_pipeline(sides, waveform, clock=clock)["audio"].unique() == [40.0]
+
+
 def test_short_audio_is_repeated_and_embedding_models_are_timed_too():
     table = time_batches(
         {"embedder": Embedder()}, np.ones(100, np.float32), TimingParams(batch_sizes=(2,), repeats=2)
@@ -62,6 +130,8 @@ def test_percentiles_ratios_and_the_best_batch_follow_from_the_calls():
     assert table.loc[("a", 4), "rtf"] == pytest.approx(0.025)
     assert table["ratio"].tolist() == pytest.approx([1.0, 1.0, 0.1 / 0.095, 0.25])
     assert table["best"].tolist() == [False, True, True, False]
+    alone = summarize_batches(calls[(calls["runtime"] == "b") | (calls["batch_size"] == 1)])
+    assert np.isnan(alone["ratio"].iloc[-1])  # nothing to compare with, where the first was left out
 
 
 def test_stages_are_summed_over_recordings_and_shared_out():

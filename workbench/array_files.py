@@ -6,6 +6,7 @@ import base64
 import binascii
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -158,20 +159,26 @@ def _raw(path: Path, form: ArrayForm) -> np.ndarray:
     if len(content) % dtype.itemsize:
         raise RecordingError(
             f"{path}: {len(content)} bytes are no whole number of {name} values of {dtype.itemsize} bytes; "
-            "the file is truncated, or of another dtype"
+            f"the file is truncated, or of another dtype{_fitting(len(content))}"
         )
     return apply_form(path, np.frombuffer(content, dtype), form)
 
 
+def _fitting(num_bytes: int) -> str:
+    """Floating-point types that a file of this size may hold."""
+    names = [name for name in ("float64", "float16") if num_bytes % np.dtype(name).itemsize == 0]
+    return f' (if it is {names[0]}, say so with "dtype": "{names[0]}")' if names else ""
+
+
 def _text(path: Path) -> np.ndarray:
-    """Numbers row by row, separated by blanks, commas or tabs; lines with # are comments."""
+    """Numbers row by row, separated by blanks, commas or tabs; what follows #, % or // is a comment."""
     rows: list[list[float]] = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RecordingError(f"{path}: is not readable text: {error}") from None
     for number, line in enumerate(lines, start=1):
-        fields = line.partition("#")[0].replace(",", " ").replace(";", " ").split()
+        fields = re.split(r"#|%|//", line, maxsplit=1)[0].replace(",", " ").replace(";", " ").split()
         if not fields:
             continue
         try:

@@ -1,7 +1,8 @@
 """How fast runtimes and whole pipelines are: contestants in alternation, percentiles, cold starts, machine.
 
 Every call is kept, so that percentiles can be checked against the raw times. A warm-up precedes what counts;
-contestants take turns call by call, so that a slow moment of the machine hits each alike.
+contestants take turns call by call, so that a slow moment of the machine hits each alike. Time is limited per
+contestant and batch size; what was cut for that is said by `find_cuts`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,11 @@ class TimingParams:
     batch_sizes: tuple[int, ...] = BATCH_SIZES
     warm_up: int = 2  # calls that do not count
     repeats: int = 10  # calls that do
-    most_seconds: float = 20.0  # per contestant and batch size; fewer repeats then, but at least two
+    seconds: float = 1.0  # per contestant and batch size, the warm-up included
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds < np.inf:
+            raise InputError(f"seconds must be a number above 0, got {self.seconds}")
 
 
 def time_batches(
@@ -54,8 +59,13 @@ def time_batches(
     waveform: np.ndarray,
     params: TimingParams | None = None,
     on_call: Callable[[str, int], None] | None = None,
+    on_size: Callable[[int], None] | None = None,
+    clock: Callable[[], float] = perf_counter,
 ) -> pd.DataFrame:
     """Time every runtime on every batch size; contestants take turns, call by call.
+
+    One that has used up its seconds of a batch size makes no more calls than one to warm up and two that
+    count. A batch size of which a single call would take longer than that is left out, the smallest excepted.
 
     Parameters
     ----------
@@ -63,6 +73,8 @@ def time_batches(
     waveform : float32 array (num_samples,): chunks are cut from it, again from the start where it ends
     params : how long is measured
     on_call : called with name and batch size before every counted round
+    on_size : called with every batch size that is done
+    clock : seconds that go by
 
     Returns
     -------
@@ -75,23 +87,59 @@ def time_batches(
     for name, runtime in runtimes.items():
         if isinstance(runtime, RecordedRuntime):
             raise InputError(f"{name}: holds arrays recorded earlier; there is nothing to time")
-    rows = []
+    rows: list[tuple[str, str, int, int, float, float]] = []
+    per_chunk: dict[str, float] = {}  # s, of the fastest call of the batch size before
     for batch_size in params.batch_sizes:
-        works = {name: _work(runtime, waveform, batch_size) for name, runtime in runtimes.items()}
+        works = {
+            name: _work(runtime, waveform, batch_size)
+            for name, runtime in runtimes.items()
+            if per_chunk.get(name, 0.0) * batch_size <= params.seconds
+        }
         spent = dict.fromkeys(works, 0.0)
         for repeat in range(-params.warm_up, params.repeats):
             for name, (work, seconds_of_audio) in works.items():
-                if repeat >= 2 and spent[name] > params.most_seconds:
+                if repeat not in (-1, 0, 1) and spent[name] >= params.seconds:
                     continue
                 if on_call is not None and repeat >= 0:
                     on_call(name, batch_size)
-                began = perf_counter()
+                began = clock()
                 work()
-                seconds = perf_counter() - began
+                seconds = clock() - began
+                spent[name] += seconds
                 if repeat >= 0:
-                    spent[name] += seconds
                     rows.append((name, runtimes[name].kind, batch_size, repeat, seconds, seconds_of_audio))
+        for name in works:
+            per_chunk[name] = (
+                min(row[4] for row in rows if row[:1] + row[2:3] == (name, batch_size)) / batch_size
+            )
+        if on_size is not None:
+            on_size(batch_size)
     return pd.DataFrame(rows, columns=["runtime", "kind", "batch_size", "repeat", "seconds", "audio"])
+
+
+def find_cuts(calls: pd.DataFrame, params: TimingParams) -> list[str]:
+    """What the limit of time cost: batch sizes with fewer calls than asked for, and those left out.
+
+    Parameters
+    ----------
+    calls : as `time_batches` returns it, under these `params`
+    """
+    words = []
+    for name, mine in calls.groupby("runtime", sort=False):
+        counts = mine.groupby("batch_size").size()
+        fewer = {size: number for size, number in counts.items() if number < params.repeats}
+        if fewer:
+            told = ", ".join(f"{number} at batch size {size}" for size, number in fewer.items())
+            words.append(f"{name}: fewer calls than {params.repeats}: {told}")
+        out = [size for size in params.batch_sizes if size not in counts.index]
+        if out:
+            last = mine[mine["batch_size"] == counts.index.max()]
+            call = float(last["seconds"].min()) / counts.index.max() * out[0]
+            words.append(
+                f"{name}: batch size{'s' * (len(out) > 1)} {', '.join(map(str, out))} left out; one call of "
+                f"{out[0]} takes about {call:.2g} s"
+            )
+    return words
 
 
 def _work(runtime: Runtime, waveform: np.ndarray, batch_size: int) -> tuple[Callable[[], object], float]:
@@ -116,8 +164,8 @@ def summarize_batches(calls: pd.DataFrame) -> pd.DataFrame:
     table : DataFrame
         `runtime`, `kind`, `batch_size`, `calls`, `mean`, `p50`, `p90`, `p99` (s per call), `per_chunk` (s),
         `rtf` (p50 over the audio of a batch), `throughput` (chunks per second at p50), `ratio` (speed over
-        that of the first runtime of its kind at the same batch size), `best` (the batch size with the most
-        chunks per second).
+        that of the first runtime of its kind at the same batch size; NaN where that has none), `best` (the
+        batch size with the most chunks per second).
     """
     rows = []
     for _, group in calls.groupby(["runtime", "kind", "batch_size"], sort=False):
@@ -140,37 +188,62 @@ def summarize_batches(calls: pd.DataFrame) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
-    first = table.drop_duplicates(["kind", "batch_size"]).set_index(["kind", "batch_size"])["throughput"]
-    table["ratio"] = [
-        row["throughput"] / first[row["kind"], row["batch_size"]] for row in table.to_dict("records")
-    ]
+    first = table[table["runtime"].isin(table.drop_duplicates("kind")["runtime"])]
+    speed = first.set_index(["kind", "batch_size"])["throughput"]
+    # without a comparison where the first was too slow for a batch size
+    beside = speed.reindex(pd.MultiIndex.from_frame(table[["kind", "batch_size"]])).to_numpy()
+    table["ratio"] = table["throughput"] / beside
     fastest = table.groupby("runtime")["throughput"].transform("max")
     table["best"] = table["throughput"] == fastest
     return table
 
 
 def time_pipeline(
-    sides: Mapping[str, PipelineSide], waveform: np.ndarray, uri: str = "waveform", rounds: int = 2
+    sides: Mapping[str, PipelineSide],
+    waveform: np.ndarray,
+    uri: str = "waveform",
+    rounds: int = 2,
+    seconds: float | None = None,
+    clock: Callable[[], float] = perf_counter,
 ) -> pd.DataFrame:
-    """Time the stages of whole pipelines on one recording, in alternation; the first round warms up.
+    """Time the stages of whole pipelines on one recording, in alternation, after a short one to warm up.
+
+    Parameters
+    ----------
+    sides : name -> pipeline
+    waveform : float32 array (num_samples,)
+    rounds : that count
+    seconds : of every pipeline; where the slowest would take longer, all hear the start of the recording
+        alone, two chunks at least
+    clock : seconds that go by
 
     Returns
     -------
     calls : DataFrame
         `runtime`, `uri`, `stage` (segmentation, embeddings, clustering, reconstruction, whole), `round`,
-        `seconds`, `audio` (s).
+        `seconds`, `audio` (s that were heard).
     """
+    geometries = [segmentation_geometry(side.runtimes.segmentation) for side in sides.values()]
+    least = round(2 * max(geometry.chunk_duration for geometry in geometries) * SAMPLE_RATE)
+    speeds = []
+    for side in sides.values():
+        began = clock()
+        _time_once(side, waveform[:least], uri, clock)
+        speeds.append((clock() - began) / len(waveform[:least]))
+    if seconds is not None:
+        waveform = waveform[: max(least, int(seconds / rounds / max(*speeds, 1e-12)))]
     rows = []
     audio = len(waveform) / SAMPLE_RATE
-    for number in range(-1, rounds):
+    for number in range(rounds):
         for name, side in sides.items():
-            found = _time_once(side, waveform, uri)
-            if number >= 0:
-                rows += [(name, uri, stage, number, seconds, audio) for stage, seconds in found.items()]
+            found = _time_once(side, waveform, uri, clock)
+            rows += [(name, uri, stage, number, spent, audio) for stage, spent in found.items()]
     return pd.DataFrame(rows, columns=["runtime", "uri", "stage", "round", "seconds", "audio"])
 
 
-def _time_once(side: PipelineSide, waveform: np.ndarray, uri: str) -> dict[str, float]:
+def _time_once(
+    side: PipelineSide, waveform: np.ndarray, uri: str, clock: Callable[[], float]
+) -> dict[str, float]:
     params, runtimes = side.params, side.runtimes
     geometry = segmentation_geometry(runtimes.segmentation)
     chunking = Chunking(
@@ -178,7 +251,7 @@ def _time_once(side: PipelineSide, waveform: np.ndarray, uri: str) -> dict[str, 
         seg_duration=geometry.chunk_duration if params.seg_duration is None else params.seg_duration,
         segmentation_step=params.segmentation_step,
     )
-    marks = [perf_counter()]
+    marks = [clock()]
     segmentations = segment_recording(
         waveform,
         runtimes.segmentation,
@@ -187,7 +260,7 @@ def _time_once(side: PipelineSide, waveform: np.ndarray, uri: str) -> dict[str, 
         apply_median_filtering=params.apply_median_filtering,
         uri=uri,
     )
-    marks.append(perf_counter())
+    marks.append(clock())
     embeddings = embed_recording(
         waveform,
         segmentations,
@@ -197,7 +270,7 @@ def _time_once(side: PipelineSide, waveform: np.ndarray, uri: str) -> dict[str, 
         exclude_overlap=params.embedding_exclude_overlap,
         uri=uri,
     )
-    marks.append(perf_counter())
+    marks.append(clock())
     features = Features(
         uri=uri,
         segmentations=segmentations,
@@ -206,9 +279,9 @@ def _time_once(side: PipelineSide, waveform: np.ndarray, uri: str) -> dict[str, 
         frames=geometry.frames,
     )
     clusters = run_clustering(features, params.clustering, runtimes.plda).hard_clusters
-    marks.append(perf_counter())
+    marks.append(clock())
     reconstruct(features, clusters, **params.reconstruction_options())
-    marks.append(perf_counter())
+    marks.append(clock())
     names = ("segmentation", "embeddings", "clustering", "reconstruction")
     found = {name: after - before for name, before, after in zip(names, marks, marks[1:], strict=False)}
     return found | {"whole": marks[-1] - marks[0]}

@@ -6,7 +6,8 @@ from workbench.agreement.compare import ParityParams
 from workbench.agreement.consequences import Backend, Consequences
 from workbench.agreement.findings import Finding
 from workbench.agreement.parity import parity
-from workbench.agreement.results import ParityResult, RecordingParity
+from workbench.agreement.recording_result import RecordingParity
+from workbench.agreement.results import ParityResult
 
 __all__ = [
     "Backend",

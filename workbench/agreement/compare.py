@@ -6,27 +6,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workbench.agreement import results
 from workbench.agreement.adequacy import Exercise
 from workbench.agreement.alignment import Alignment
 from workbench.agreement.chunk_order import find_chunk_order
 from workbench.agreement.diagnosis import compare_stages, explain, output_precision
-from workbench.agreement.dump_form import other_form
-from workbench.agreement.findings import Finding
+from workbench.agreement.dump_order import put_in_order
+from workbench.agreement.findings import Finding, unique
 from workbench.agreement.flips import NEAR_TIE, FrameComparison, compare_frames, count_flips, find_flips
 from workbench.agreement.front_end import name_front_end
 from workbench.agreement.guards import OutputGuard, collapsed_classes
-from workbench.agreement.results import RecordingParity
+from workbench.agreement.recording_result import RecordingParity
 from workbench.agreement.sides import (
     SAMPLE_RATE,
     Feed,
     LiveFeed,
-    RecordedFeed,
     batches,
     declared_precision,
 )
 from workbench.agreement.statistics import DifferenceStatistics
-from workbench.agreement.time_base import declared_classes, diagnose, nearest_chunks, order_axes
+from workbench.agreement.time_base import declared_classes, diagnose
 from workbench.errors import InputError, RecordingError
 from workbench.powerset import mapping
 from workbench.segmentation import Chunking, cut_chunks
@@ -89,7 +87,7 @@ def compare_recording(
     mine, theirs, chunking = feeds
     geometry, other = geometries
     findings: list[Finding] = []
-    alignment = _dump_order(mine, theirs, geometry, other, chunking, findings, params.align)
+    alignment = put_in_order(mine, theirs, geometry, other, chunking, findings, params.align)
     same_chunks = alignment.chunks is None
     probe = np.array([0])
     _warm_up(feeds)
@@ -135,7 +133,7 @@ def compare_recording(
             run = _run(feeds, replace(found, frames=frames, chunks=alignment.chunks), geometry, params)
             row = replace(row, aligned=True)
     if run is None:
-        return replace(row, findings=results.unique(findings))
+        return replace(row, findings=unique(findings))
     return _judged(row, run, feeds, waveform, geometry, params, findings)
 
 
@@ -188,7 +186,7 @@ def _judged(
         rtf_baseline=None if mine.seconds is None else mine.seconds / duration,
         rtf_candidate=None if theirs.seconds is None else theirs.seconds / duration,
         stages=tuple(stages),
-        findings=results.unique(findings),
+        findings=unique(findings),
         exercise=Exercise.of(comparison.baseline, comparison.margin, waveform, num_classes),
         posteriors=run.posteriors,
     )
@@ -235,97 +233,6 @@ def _run(
 def _candidate(feed: Feed, chunks: np.ndarray, alignment: Alignment) -> np.ndarray:
     """The candidate's chunks that belong to these of the baseline, axes in order."""
     return feed.run(chunks if alignment.chunks is None else alignment.chunks[chunks])
-
-
-def _dump_order(
-    mine: Feed,
-    theirs: Feed,
-    geometry: Geometry,
-    other: Geometry,
-    chunking: Chunking,
-    findings: list[Finding],
-    align: bool,
-) -> Alignment:
-    """Axes of dumps put right, and chunks matched; errors where dumps are cut off."""
-    for feed, own, side in ((mine, geometry, "baseline"), (theirs, other, "candidate")):
-        if not isinstance(feed, RecordedFeed):
-            continue
-        step, length = own.chunk_step / own.chunk_duration, own.chunk_duration
-        samples = round(chunking.num_samples / chunking.sample_rate * own.sample_rate)
-        expected = Chunking(
-            num_samples=samples, seg_duration=length, segmentation_step=step, sample_rate=own.sample_rate
-        ).num_chunks
-        line = other_form(feed.log_probs, expected)
-        if line and feed.log_probs.shape[2] == len(own.powerset):
-            advice = "write the array again" if feed.path.suffix == ".npz" else "add that line"
-            raise RecordingError(
-                f"{feed.path}: the values are no log-probabilities as they were read, but are as {line} in "
-                f"geometry.json would say; {advice}"
-            )
-        axes, words = order_axes(feed.log_probs, len(own.powerset), expected)
-        if words:
-            feed.log_probs = feed.log_probs.transpose(axes)
-            feed.num_chunks = len(feed.log_probs)
-            findings.append(
-                Finding(
-                    kind="axis_order",
-                    words=f"the {side}'s dump has its axes in the order {words}, expected (chunk, frame, "
-                    "class); read as such",
-                    severity="warning",
-                    side=side,
-                    details={"axes": list(axes)},
-                )
-            )
-        elif feed.log_probs.shape[2] != len(own.powerset):
-            raise RecordingError(
-                f"{feed.path}: log_probs of shape {feed.log_probs.shape} have no axis of {len(own.powerset)} "
-                "classes, as geometry.json lists"
-            )
-        if feed.log_probs.dtype.kind != "f":
-            raise RecordingError(
-                f"{feed.path}: log_probs are {feed.log_probs.dtype}, quantised codes and not "
-                "log-probabilities; dequantise them before they are compared"
-            )
-        if feed.log_probs.dtype == np.float16:
-            words = (
-                f"the {side} was stored as float16, which alone makes differences of up to 1e-3 of a value"
-            )
-            findings.append(Finding(kind="stored_precision", words=words, severity="note", side=side))
-        if align and feed.num_chunks == expected - 1:
-            words = f"the {side} lacks the last chunk, usually the one padded with zeros; it is not compared"
-            findings.append(Finding(kind="last_chunk", words=words, severity="warning", side=side))
-        elif feed.num_chunks != expected:
-            what = "cut off" if feed.num_chunks < expected else "too long"
-            raise RecordingError(
-                f"{feed.path}: is {what}: {feed.num_chunks} chunks, but {samples / own.sample_rate:.2f} s of "
-                f"audio make {expected} of {length:g} s every {own.chunk_step:g} s; was another version of "
-                "the recording, or another step, recorded?"
-            )
-    if align and _same_chunks(geometry, other, mine, theirs):
-        mine.num_chunks = theirs.num_chunks = min(mine.num_chunks, theirs.num_chunks)
-    if mine.num_chunks == theirs.num_chunks and _same_chunks(geometry, other, mine, theirs):
-        return Alignment()
-    if isinstance(mine, LiveFeed) or isinstance(theirs, LiveFeed):
-        if mine.num_chunks == theirs.num_chunks:
-            return Alignment()
-        if abs(mine.num_chunks - theirs.num_chunks) == 1:  # another sample rate rounds otherwise
-            shorter = min(mine.num_chunks, theirs.num_chunks)
-            mine.num_chunks = theirs.num_chunks = shorter
-            return Alignment()
-    chunks, frames = nearest_chunks(
-        geometry, other, mine.num_chunks, theirs.num_chunks, mine.run(np.array([0])).shape[1]
-    )
-    return Alignment(chunks=chunks, frames=frames, local_speakers=True)
-
-
-def _same_chunks(geometry: Geometry, other: Geometry, mine: Feed, theirs: Feed) -> bool:
-    """Whether both sides cut the recording at the same places."""
-    if isinstance(mine, LiveFeed) or isinstance(theirs, LiveFeed):
-        return True
-    return all(
-        abs(getattr(geometry, name) - getattr(other, name)) < 1e-6
-        for name in ("chunk_duration", "chunk_step")
-    )
 
 
 def _lower_precision(mine: Feed, theirs: Feed) -> str:

@@ -280,7 +280,7 @@ def onnx_rows(options: OnnxOptions, facts: OnnxFacts) -> list[Condition]:
 
 
 def _short(provider: str) -> str:
-    from workbench.runtimes.onnx_runtime import PROVIDERS
+    from workbench.runtimes.onnx_session import PROVIDERS
 
     return {full: short for short, full in PROVIDERS.items()}.get(provider, provider)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -126,6 +127,8 @@ def explain(
             f"stage {first.stage} has shape {first.shape_candidate} on the candidate's side and "
             f"{first.shape_baseline} on the baseline's; {agree}"
         )
+        if order := _other_axes(baseline[first.stage], candidate[first.stage]):
+            words += f": the same values with axes in the order {order}"
         return [Finding(kind="stage_shape", words=words, side="candidate", details=details)]
     if first.stage == "fbank" and (found := _front_end(baseline["fbank"], candidate["fbank"], details)):
         return [found]
@@ -148,7 +151,8 @@ def explain(
         if len(stages) == 1:
             words = (
                 f"only the outputs are known on both sides; they differ by {level}, which {bits} "
-                "would explain, and so would slightly other weights: record both with --stages all to tell"
+                "would explain, and so would slightly other weights, or dither: record both with --stages "
+                "all to tell"
             )
         else:
             words = (
@@ -166,6 +170,17 @@ def explain(
         f"the sides part at stage {first.stage}: up to {first.max_abs_diff:.3g}, {level}; {agree}: {cause}"
     )
     return [Finding(kind="front_end" if front else "weights", words=words, side="candidate", details=details)]
+
+
+def _other_axes(baseline: np.ndarray, candidate: np.ndarray) -> tuple[int, ...] | None:
+    """The baseline's axis for every one of the candidate's, where nothing else differs."""
+    if baseline.ndim != candidate.ndim or sorted(baseline.shape) != sorted(candidate.shape):
+        return None
+    for order in permutations(range(baseline.ndim)):
+        turned = baseline.transpose(order)
+        if turned.shape == candidate.shape and np.allclose(turned, candidate, rtol=1e-3, atol=1e-3):
+            return order
+    return None
 
 
 def precision_of(values: np.ndarray) -> str:
@@ -213,7 +228,7 @@ def _front_end(baseline: np.ndarray, candidate: np.ndarray, details: dict[str, o
         if above.mean() < _ABOVE_FLOOR:
             return None
         spread, offset = float(np.std(difference[above])), float(np.mean(difference[above]))
-        if abs(offset) < 20 * spread and spread > 1e-2:
+        if abs(offset) < max(_FLOOR, 20 * spread):  # the same above the floors: another floor
             return None
     gains = {"natural logarithms": float(np.exp(offset / 2)), "decibels": float(10 ** (offset / 20))}
     known = [

@@ -10,6 +10,7 @@ import numpy as np
 _AXES = ("chunk", "frame", "class")
 _SUMS = 0.02  # how far from 1 the probabilities of a frame may sum
 _MOST_ROWS = 0.9  # share of the frames that must
+_MOST_CHUNKS = 64  # that are looked at for how smooth they are
 _MOST_FRAMES = 20_000  # that are looked at
 
 
@@ -33,10 +34,9 @@ def other_form(array: np.ndarray, num_chunks: int | None = None) -> str:
     array = np.asarray(array)
     if array.ndim != 3 or array.size == 0 or _sums_to_one(array):
         return ""
-    for line, variant in _variants(array, num_chunks):
-        if _sums_to_one(variant):
-            return line
-    return ""
+    fitting = [(line, variant) for line, variant in _variants(array, num_chunks) if _sums_to_one(variant)]
+    # of two axes that could be chunks and frames, scores change little from frame to frame
+    return min(fitting, key=lambda each: _roughness(each[1]), default=("", array))[0]
 
 
 def _variants(array: np.ndarray, num_chunks: int | None) -> Iterator[tuple[str, np.ndarray]]:
@@ -54,6 +54,13 @@ def _variants(array: np.ndarray, num_chunks: int | None) -> Iterator[tuple[str, 
             size = flat.nbytes // np.dtype(name).itemsize
             if size % (frames * classes) == 0 and num_chunks in (None, size // (frames * classes)):
                 yield f'"dtype": "{name}"', flat.reshape(-1).view(name).reshape(-1, frames, classes)
+
+
+def _roughness(array: np.ndarray) -> float:
+    """Mean change of probabilities from one frame to the next."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        probabilities = np.exp(np.minimum(array[:_MOST_CHUNKS].astype(np.float64), 0.0))
+        return float(np.abs(np.diff(probabilities, axis=1)).mean()) if array.shape[1] > 1 else np.inf
 
 
 def _sums_to_one(array: np.ndarray) -> bool:

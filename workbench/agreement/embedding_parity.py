@@ -11,10 +11,11 @@ import numpy as np
 
 from workbench.agreement.adequacy import SILENT, Adequacy, loudest
 from workbench.agreement.diagnosis import compare_stages, explain
-from workbench.agreement.findings import Finding
+from workbench.agreement.findings import Finding, unique
 from workbench.agreement.front_end import name_front_end
+from workbench.agreement.recording_result import EmbeddingDifference, RecordingParity
 from workbench.agreement.repeatability import Repeatability, check_repeatability
-from workbench.agreement.results import EmbeddingDifference, ParityResult, RecordingParity, unique
+from workbench.agreement.results import ParityResult
 from workbench.agreement.sides import SAMPLE_RATE, batches, check_audio
 from workbench.agreement.statistics import DifferenceStatistics
 from workbench.audio import read_audio

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,3 +38,8 @@ class Finding:
             "words": self.words,
             "details": dict(self.details),
         }
+
+
+def unique(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Every finding once, by its words."""
+    return tuple({finding.words: finding for finding in findings}.values())

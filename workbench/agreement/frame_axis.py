@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.agreement.results import RecordingParity
+from workbench.agreement.recording_result import RecordingParity
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,15 +8,23 @@ explanation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from workbench.agreement.fbank_variants import FrontEndSettings, fbank_variant
+from workbench.agreement.fbank_fit import (
+    EXPLAINED,
+    crop_around,
+    find_sample_shift,
+    fit_dither,
+    fit_settings,
+    table_of_changes,
+)
+from workbench.agreement.fbank_variants import FrontEndSettings
+from workbench.agreement.feature_relations import FeatureRelation, relate_features
 from workbench.agreement.findings import Finding
 from workbench.agreement.sides import as_waveforms
 from workbench.audio import read_audio
@@ -29,24 +37,9 @@ TOLERANCE = 1e-3
 """Nats (or dB) that another program's rounding of a log energy may make, in single precision."""
 
 _STAGE = "fbank"
-_MOST_FRAMES = 400  # that settings are tried on: 4 s around the largest difference
-_DITHER_RANGE = (0.02, 8.0)  # standard deviations that are in use, in units of int16
-_DITHER_SPREAD = 0.35  # of log ratios between the noise found and dither's own, over energies
-_ENERGY_BINS = 8
-_NO_MEAN = 1e-3  # nats that the mean over time is off zero by, where it was subtracted
-_EXPLAINED = 0.1  # share of a difference that an explanation may leave
+_CERTAIN = ("units", "shift", "band_order", "floor")  # relations that no setting of a filter bank makes
 
 
-_ALTERNATIVES: Mapping[str, tuple[Any, ...]] = {
-    "scale": (1.0, 32767.0, 32768.0),
-    "window": ("hamming", "hann", "povey", "blackman", "rectangular"),
-    "periodic": (False, True),
-    "preemphasis": (0.0, 0.95, 0.97),
-    "remove_dc": (False, True),
-    "power": (False, True),
-    "low_hz": (0.0, 20.0),
-    "log": ("natural", "decimal"),
-}
 _WORDS = {
     "scale": "the scale of the samples",
     "window": "the window",
@@ -218,24 +211,33 @@ def explain_features(
         "max_abs_diff": largest,
         "tolerance": tolerance,
     }
+    # other networks have features at other steps, of whole milliseconds
+    frame_step = round(waveforms.shape[1] / baseline.shape[1] / dims.sample_rate, 3)
+    relation = relate_features(baseline, candidate, frame_step)
+    if relation is not None and relation.cause in _CERTAIN:
+        return FrontEndCheck(**shared, **_related(relation, largest))
     start = FrontEndSettings(scale=dims.scale, preemphasis=dims.preemphasis, low_hz=dims.low_hz)
-    waveforms, (one, other), means = _crop(waveforms, (baseline, candidate), dims)
-    mine, residual = _fit(one, waveforms, dims, replace(start, centred=means[0]), tolerance)
+    whole = waveforms
+    waveforms, (one, other), means, place = crop_around(waveforms, (baseline, candidate), dims)
+    mine, residual = fit_settings(one, waveforms, dims, replace(start, centred=means[0]), tolerance)
     if residual > tolerance:
-        return FrontEndCheck(**shared, **_without_a_model(baseline, candidate, largest))
+        return FrontEndCheck(**shared, **_without_a_model(relation, largest))
     begin = replace(mine, centred=means[1])
-    theirs, residual = _fit(other, waveforms, dims, begin, tolerance, pairs=False)
+    theirs, residual = fit_settings(other, waveforms, dims, begin, tolerance, pairs=False)
     if residual > tolerance:
-        dithered, left = _fit_dither(other, waveforms, dims, begin)
+        shift = find_sample_shift(other, whole, place, dims, begin, tolerance)
+        if shift:
+            return FrontEndCheck(**shared, **_moved(shift, dims, largest))
+        dithered, left = fit_dither(other, waveforms, dims, begin)
         if dithered is not None:
             theirs, residual = dithered, left
         else:
-            theirs, residual = _fit(other, waveforms, dims, begin, tolerance)
-    tried = _table(other, waveforms, dims, begin)
+            theirs, residual = fit_settings(other, waveforms, dims, begin, tolerance)
+    tried = table_of_changes(other, waveforms, dims, begin)
     causes = tuple(name for name in _WORDS if getattr(mine, name) != getattr(theirs, name))
-    solved = bool(causes) and (residual <= tolerance or residual <= _EXPLAINED * largest)
+    solved = bool(causes) and (residual <= tolerance or residual <= EXPLAINED * largest)
     if not solved:
-        return FrontEndCheck(**shared, **_without_a_model(baseline, candidate, largest), tried=tried)
+        return FrontEndCheck(**shared, **_without_a_model(relation, largest), tried=tried)
     said = ", ".join(
         f"{_WORDS[name]}: {getattr(theirs, name)} instead of {getattr(mine, name)}" for name in causes
     )
@@ -250,157 +252,37 @@ def explain_features(
     )
 
 
-def _crop(
-    waveforms: np.ndarray, several: tuple[np.ndarray, np.ndarray], dims: KaldiFbankDims
-) -> tuple[np.ndarray, tuple[np.ndarray, ...], tuple[bool, ...]]:
-    """Waveforms and features around the largest difference, and whose features have lost their mean.
-
-    Features that have lost the mean of the whole recording lose that of the piece here.
-    """
-    difference = np.abs(several[0].astype(np.float64) - several[1]).max(axis=-1)  # (batch, frame)
-    row, frame = np.unravel_index(int(difference.argmax()), difference.shape)
-    num_frames = difference.shape[1]
-    first = int(np.clip(frame - _MOST_FRAMES // 2, 0, max(0, num_frames - _MOST_FRAMES)))
-    last = min(num_frames, first + _MOST_FRAMES)
-    samples = slice(first * dims.shift_samples, (last - 1) * dims.shift_samples + dims.length_samples)
-    means = tuple(bool(np.abs(each.mean(axis=1, dtype=np.float64)).max() < _NO_MEAN) for each in several)
-    pieces = []
-    for each, centred in zip(several, means, strict=True):
-        piece = each[row : row + 1, first:last].astype(np.float64)
-        pieces.append(piece - piece.mean(axis=1, keepdims=True) if centred else piece)
-    return waveforms[row : row + 1, samples], tuple(pieces), means
+def _moved(shift: int, dims: KaldiFbankDims, largest: float) -> dict[str, Any]:
+    """A shift of the samples in words."""
+    milliseconds = 1000 * abs(shift) / dims.sample_rate
+    words = (
+        f"features differ by up to {largest:.3g}, explained by samples that are "
+        f"{'late' if shift > 0 else 'early'} by {abs(shift)} ({milliseconds:.2f} ms)"
+    )
+    return {"causes": ("shift",), "residual": 0.0, "words": words}
 
 
-def _variants(start: FrontEndSettings, *, pairs: bool = True) -> Iterator[FrontEndSettings]:
-    """The start, then every single change, then every pair of changes."""
-    yield start
-    changes = [
-        (name, value)
-        for name, values in _ALTERNATIVES.items()
-        for value in values
-        if value != getattr(start, name)
-    ]
-    for name, value in changes:
-        yield replace(start, **{name: value})
-    for (one, first), (other, second) in combinations(changes, 2) if pairs else ():
-        if one != other:
-            yield replace(start, **{one: first, other: second})
+def _related(relation: FeatureRelation, largest: float) -> dict[str, Any]:
+    """A relation in words."""
+    words = f"features differ by up to {largest:.3g}, explained by this: they are {relation.words}"
+    words += f" (what is left: {relation.residual:.2g})" if np.isfinite(relation.residual) else ""
+    return {"causes": (relation.cause,), "residual": relation.residual, "words": words}
 
 
-def _fit(
-    features: np.ndarray,
-    waveforms: np.ndarray,
-    dims: KaldiFbankDims,
-    start: FrontEndSettings,
-    tolerance: float,
-    *,
-    pairs: bool = True,
-) -> tuple[FrontEndSettings, float]:
-    """The first settings that give the features, or those that come nearest."""
-    best, least = start, float("inf")
-    for settings in _variants(start, pairs=pairs):
-        residual = _residual(features, waveforms, dims, settings)
-        # a change must help a lot, or less is more
-        if residual < 0.9 * least:
-            best, least = settings, residual
-        if least <= tolerance:
-            break
-    return best, least
-
-
-def _residual(
-    features: np.ndarray, waveforms: np.ndarray, dims: KaldiFbankDims, settings: FrontEndSettings
-) -> float:
-    expected = fbank_variant(waveforms, settings, dims)
-    if expected.shape != features.shape:
-        return float("inf")
-    return float(np.abs(expected - features).max(initial=0.0))
-
-
-def _fit_dither(
-    features: np.ndarray, waveforms: np.ndarray, dims: KaldiFbankDims, start: FrontEndSettings
-) -> tuple[FrontEndSettings | None, float]:
-    """Settings with dither whose energies are right on average, as single values cannot be.
-
-    Noise adds the same energy to every frame: loud frames hardly change, silent ones become that noise.
-    Besides dither, one other setting may differ.
-    """
-    best, least = None, _DITHER_SPREAD
-    for settings in _variants(start, pairs=False):
-        unit = settings.scale / 32768.0
-        plain = fbank_variant(waveforms, settings, dims)
-        if plain.shape != features.shape:
-            continue
-        noisy = fbank_variant(waveforms, replace(settings, dither=unit), dims)
-        energy = fbank_variant(waveforms, replace(settings, centred=False), dims)
-        dither, spread = _dither_of(features - plain, noisy - plain, energy)
-        # a second change must help a lot, or less is more
-        if spread < (least if best is None else 0.6 * least) and _between(dither, _DITHER_RANGE):
-            best, least = replace(settings, dither=round(dither * unit, 3)), spread
-    if best is None:
-        return None, float("inf")
-    plain = fbank_variant(waveforms, replace(best, dither=0.0), dims)
-    return best, float(np.median(np.abs(features - plain)))
-
-
-def _dither_of(found: np.ndarray, made: np.ndarray, energy: np.ndarray) -> tuple[float, float]:
-    """Dither's standard deviation in units of the one that `made` was made with, and how badly it fits.
-
-    Dither leaves loud bands alone and shakes silent ones, in a way that no other fault does: the noise
-    found must be that of `made`, times a constant, at every energy.
-    """
-    found, made = (each - np.median(each, axis=1, keepdims=True) for each in (found, made))
-    edges = np.quantile(energy, np.linspace(0, 1, _ENERGY_BINS + 1)[1:-1])
-    bins = np.digitize(energy, edges)
-    ratios = []
-    for number in range(_ENERGY_BINS):
-        there = bins == number
-        sizes = [float(np.median(np.abs(each[there]))) if there.any() else 0.0 for each in (found, made)]
-        if min(sizes) > 0:
-            ratios.append(np.log(sizes[0] / sizes[1]))
-    if len(ratios) < _ENERGY_BINS // 2:
-        return float("nan"), float("inf")
-    return float(np.exp(np.median(ratios))), float(np.std(ratios))
-
-
-def _between(value: float, limits: tuple[float, float]) -> bool:
-    return limits[0] <= value <= limits[1]
-
-
-def _table(
-    features: np.ndarray, waveforms: np.ndarray, dims: KaldiFbankDims, start: FrontEndSettings
-) -> pd.DataFrame:
-    """What each single change leaves of the difference, best first."""
-    rows = [("", "as the baseline", _residual(features, waveforms, dims, start))]
-    for name, values in _ALTERNATIVES.items():
-        for value in values:
-            if value != getattr(start, name):
-                changed = replace(start, **{name: value})
-                rows.append((name, str(value), _residual(features, waveforms, dims, changed)))
-    table = pd.DataFrame(rows, columns=["setting", "value", "residual"])
-    return table.sort_values("residual", kind="stable", ignore_index=True)
-
-
-def _without_a_model(one: np.ndarray, other: np.ndarray, largest: float) -> dict[str, Any]:
-    """What can be said of features that no setting gives: an offset, a slope over the bands, noise."""
-    difference = other.astype(np.float64) - one
-    offset = float(np.median(difference))
-    left = float(np.abs(difference - offset).max(initial=0.0))
-    by_band = np.median(difference, axis=(0, 1))
-    left_by_band = float(np.abs(difference - by_band).max(initial=0.0))
-    said = f"features differ by up to {largest:.3g}; no known setting of a filter bank explains it"
-    if left <= _EXPLAINED * largest:
+def _without_a_model(relation: FeatureRelation | None, largest: float) -> dict[str, Any]:
+    """What can be said of features that no setting gives: a scale, an offset, statistics of the bands."""
+    if relation is None:
+        words = f"features differ by up to {largest:.3g}; no known setting of a filter bank explains it"
+        return {"causes": (), "residual": largest, "words": words}
+    found = _related(relation, largest)
+    if relation.cause == "scale" and abs(relation.details["factor"] - 1) < 1e-3:
+        offset = relation.details["offset"]
         nats, decibels = float(np.exp(offset / 2)), float(10 ** (offset / 20))
-        words = f"features differ by a constant of {offset:.4g}: samples scaled by {nats:.4g} if they are in "
-        words += f"nats, by {decibels:.4g} if they are in dB"
-        return {"causes": ("scale",), "residual": left, "words": words}
-    if left_by_band <= _EXPLAINED * largest:
-        words = (
-            "features differ by a constant per band: subtraction of the mean over time, or a filter such as "
+        found["words"] = (
+            f"features differ by a constant of {offset:.4g}: samples scaled by {nats:.4g} if they are in "
+            f"nats, by {decibels:.4g} if they are in dB"
         )
-        words += "pre-emphasis"
-        return {"causes": ("centred",), "residual": left_by_band, "words": words}
-    return {"causes": (), "residual": largest, "words": said}
+    return found
 
 
 def _features(runtime: Runtime, uri: str, waveforms: np.ndarray) -> np.ndarray | None:

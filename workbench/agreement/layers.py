@@ -8,6 +8,7 @@ of the candidate is run once more on the *baseline's* stages before it: what dif
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -18,7 +19,7 @@ import pandas as pd
 from workbench.agreement.differences import Tally
 from workbench.agreement.findings import Finding
 from workbench.agreement.sides import as_waveforms
-from workbench.agreement.stage_sides import StageSide, chunks_of, match_foreign
+from workbench.agreement.stage_sides import CutChunks, StageSide, chunks_of, match_foreign
 from workbench.errors import InputError, RecordingError
 from workbench.runtimes import Runtime
 
@@ -34,7 +35,10 @@ which of the two is unknown, as the candidate cannot be fed."""
 
 _STANDS_OUT = 30  # times the median; convolutions and attention differ tenfold
 _FEW = 5  # culprits that are named one by one, and replaced one by one
-_FEWEST = 5  # stages with an error, below which a median means nothing
+_FEWEST_SIBLINGS = 3  # stages of one kind
+_ABOVE_SIBLINGS = 2.5  # times the median of the others of its kind
+_FEWEST = 5  # stages, below which a median means nothing
+_ROUNDING = 1e-6  # error that rounding makes even where other stages are exact
 _MOST_CHUNKS = 8  # run together
 FRONT_END = ("fbank", "wav_norm")
 
@@ -95,11 +99,28 @@ class LadderResult:
     @property
     def outliers(self) -> tuple[StageDifference, ...]:
         """Stages within the tolerance whose own error stands out from what rounding does to the others."""
-        errors = [stage.own_relative for stage in self.stages if stage.own_relative > 0]
+        errors = [stage.own_relative for stage in self.stages if stage.own_relative >= 0]
         if len(errors) < _FEWEST:
             return ()
-        limit = _STANDS_OUT * float(np.median(errors))
+        limit = max(_STANDS_OUT * float(np.median(errors)), _ROUNDING)
         return tuple(stage for stage in self.stages if stage.own_relative > limit and stage.verdict != "own")
+
+    @property
+    def unlike_siblings(self) -> tuple[StageDifference, ...]:
+        """Where all stages differ by themselves: those that do so far more than others of the same kind.
+
+        Of one kind are stages whose names differ in their numbers alone. Quantisation hits them alike.
+        """
+        kinds: dict[str, list[StageDifference]] = {}
+        for stage in self.culprits:
+            kinds.setdefault(re.sub(r"\d+", "#", stage.stage), []).append(stage)
+        found = []
+        for several in kinds.values():
+            for stage in several if len(several) >= _FEWEST_SIBLINGS else ():
+                others = [each.own_relative for each in several if each is not stage]
+                if stage.own_relative > _ABOVE_SIBLINGS * float(np.median(others)):
+                    found.append(stage)
+        return tuple(found)
 
     def table(self) -> pd.DataFrame:
         """One row per stage, its columns those of `StageDifference`."""
@@ -114,7 +135,10 @@ class LadderResult:
             words = (
                 f"{stage.stage} is within the tolerance, but its own error of {stage.own_max_abs_diff:.3g} "
             )
-            words += f"is over {_STANDS_OUT} times that of the other stages"
+            words += (
+                f"is over {_STANDS_OUT} times that of the others: one operation in lower precision, or "
+                "another weight"
+            )
             found.append(Finding(kind="own_outlier", words=words, severity="warning", details=_facts(stage)))
         first = self.first_divergence
         if first is None:
@@ -129,6 +153,14 @@ class LadderResult:
             words += "makes them; most: "
             words += ", ".join(f"{stage.stage} ({stage.own_max_abs_diff:.3g})" for stage in culprits[:_FEW])
             found.append(Finding(kind="own_error_everywhere", words=words, side="candidate"))
+            for stage in self.unlike_siblings:
+                words = (
+                    f"{stage.stage} differs by itself far more than other stages of its kind: "
+                    f"{stage.own_max_abs_diff:.3g}; its weights, scales or zero points are wrong on top"
+                )
+                found.append(
+                    Finding(kind="own_outlier", words=words, side="candidate", details=_facts(stage))
+                )
             return found
         for stage in culprits:
             words = f"{stage.stage} differs by itself: {stage.own_max_abs_diff:.3g} on the baseline's input"
@@ -146,6 +178,7 @@ class LadderResult:
             if first is None
             else {"stage": first.stage, "max_abs_diff": first.max_abs_diff},
             "culprits": [stage.stage for stage in self.culprits],
+            "findings": [finding.to_json() for finding in self.findings],
             "stages": [asdict(stage) for stage in self.stages],
             "substitution": self.substitution.to_dict("records"),
             "only_baseline": list(self.only_baseline),
@@ -163,6 +196,8 @@ def layer_ladder(
     tolerance: float = TOLERANCE,
     memory_cap: int = MEMORY_CAP,
     own_errors: bool = True,
+    only: Mapping[str, np.ndarray] | None = None,
+    segmentation_step: float = 1.0,
     on_progress: Callable[[str, int], object] | None = None,
 ) -> LadderResult:
     """Compare two runtimes stage by stage, over all chunks of all recordings.
@@ -178,6 +213,9 @@ def layer_ladder(
     memory_cap : bytes that the stages held at once may take
         Stages are read in as many passes as that needs. One stage of one chunk is the least.
     own_errors : also run every part of the candidate on the baseline's stages
+    only : recording -> numbers of the chunks that are looked at; by default all
+    segmentation_step : fraction of a chunk from one to the next, where no recorded side says it
+        Chunks that overlap tell little new.
     on_progress : called with the recording and the number of chunks that are done
 
     Examples
@@ -193,7 +231,9 @@ def layer_ladder(
         raise InputError(f"tolerance must be 0 or more, got {tolerance}")
     sides = (StageSide(baseline), StageSide(candidate))
     recordings = as_waveforms(waveforms)
-    matched, sizes, num_chunks = _measure(sides, recordings, memory_cap)
+    matched, sizes, num_chunks = _measure(sides, recordings, memory_cap, segmentation_step)
+    if only is not None:
+        num_chunks = max((len(numbers) for numbers in only.values()), default=1)
     common = [name for name in sizes[0] if name in sizes[1]]
     if not common:
         raise InputError(
@@ -207,10 +247,11 @@ def layer_ladder(
     failed = []
     for uri, recording in recordings.items():
         try:
-            chunks = chunks_of(recording, sides)
+            chunks = chunks_of(recording, sides, segmentation_step)
+            numbers = np.arange(len(chunks)) if only is None else np.asarray(only[uri])
             for group, at_once in plan:
-                for begin in range(0, len(chunks), at_once):
-                    part = slice(begin, begin + at_once)
+                for begin in range(0, len(numbers), at_once):
+                    part = numbers[begin : begin + at_once]
                     _compare(sides, uri, chunks, part, group, common, feeds, tallies, own)
                     if on_progress is not None:
                         on_progress(uri, begin)
@@ -232,7 +273,7 @@ def layer_ladder(
         tolerance=tolerance,
         stages=stages,
         samples=pd.concat([tallies[name].table() for name in common], ignore_index=True),
-        substitution=substitute(baseline, candidate, good, asked),
+        substitution=substitute(baseline, candidate, good, asked, only, segmentation_step),
         only_baseline=tuple(name for name in sizes[0] if name not in sizes[1]),
         only_candidate=tuple(name for name in sizes[1] if name not in sizes[0]),
         matched=matched,
@@ -246,6 +287,8 @@ def substitute(
     candidate: Runtime,
     waveforms: Mapping[str, Any] | Sequence[Any] | np.ndarray,
     stages: Sequence[str],
+    only: Mapping[str, np.ndarray] | None = None,
+    segmentation_step: float = 1.0,
 ) -> pd.DataFrame:
     """What is left of the difference of the outputs once one stage is replaced by the baseline's.
 
@@ -255,6 +298,7 @@ def substitute(
     ----------
     baseline, candidate, waveforms : as of `layer_ladder`; the candidate must be one that can be fed
     stages : to replace, each alone
+    only, segmentation_step : as of `layer_ladder`
 
     Returns
     -------
@@ -268,9 +312,9 @@ def substitute(
     output = "embedding" if candidate.kind == "embedding" else "log_probs"
     tallies = {name: Tally(output, np.inf) for name in ("", *stages)}
     for uri, recording in as_waveforms(waveforms).items():
-        chunks = chunks_of(recording, sides)
-        for number in range(len(chunks)):
-            part = slice(number, number + 1)
+        chunks = chunks_of(recording, sides, segmentation_step)
+        for number in range(len(chunks)) if only is None else only[uri].tolist():
+            part = np.array([number])
             kept = sides[0].stages(uri, chunks, part, {*stages, output})
             for name, tally in tallies.items():
                 given = {name: kept[name]} if name else {}
@@ -281,13 +325,16 @@ def substitute(
 
 
 def _measure(
-    sides: tuple[StageSide, StageSide], recordings: Mapping[str, Any], memory_cap: int
+    sides: tuple[StageSide, StageSide],
+    recordings: Mapping[str, Any],
+    memory_cap: int,
+    segmentation_step: float,
 ) -> tuple[dict[str, str], list[dict[str, int]], int]:
     """Matched tensors, bytes of every stage on both sides, and chunks, by the first recording of both."""
     errors = []
     for uri, recording in recordings.items():
         try:
-            chunks = chunks_of(recording, sides)
+            chunks = chunks_of(recording, sides, segmentation_step)
             matched = match_foreign(sides, chunks, memory_cap)
             return matched, [side.sizes(uri, chunks) for side in sides], len(chunks)
         except (RecordingError, InputError) as error:
@@ -324,8 +371,8 @@ def _groups(
 def _compare(
     sides: tuple[StageSide, StageSide],
     uri: str,
-    chunks: np.ndarray,
-    part: slice,
+    chunks: np.ndarray | CutChunks,
+    part: np.ndarray,
     group: Sequence[str],
     common: Sequence[str],
     feeds: bool,
@@ -345,10 +392,11 @@ def _compare(
                 f"{side.runtime}: {uri} lacks {', '.join(missing)}, which other recordings have"
             )
     for name in group:
-        for row in range(min(len(known[name]), len(found[name]))):
-            tallies[name].add(uri, part.start + row, known[name][row : row + 1], found[name][row : row + 1])
+        for row, number in enumerate(part[: min(len(known[name]), len(found[name]))].tolist()):
+            mine, theirs = known[name][row : row + 1], found[name][row : row + 1]
+            tallies[name].add(uri, number, mine, theirs)
             if name in fed:
-                own[name].add(uri, part.start + row, known[name][row : row + 1], fed[name][row : row + 1])
+                own[name].add(uri, number, mine, fed[name][row : row + 1])
 
 
 def _judged(tally: Tally, own: Tally | None, tolerance: float) -> StageDifference:

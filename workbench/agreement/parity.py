@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.agreement import embedding_parity, results
+from workbench.agreement import embedding_parity
 from workbench.agreement.adequacy import Adequacy, judge
 from workbench.agreement.compare import ParityParams, compare_recording
 from workbench.agreement.conditions import ConditionsTable, observe_conditions
 from workbench.agreement.consequences import Backend, trace
-from workbench.agreement.findings import Finding
+from workbench.agreement.findings import Finding, unique
+from workbench.agreement.heard import heard_samples
 from workbench.agreement.length_ladder import LengthLadder, climb
+from workbench.agreement.recording_result import RecordingParity
 from workbench.agreement.repeatability import Repeatability, check_repeatability
-from workbench.agreement.results import ParityResult, RecordingParity
+from workbench.agreement.results import ParityResult
 from workbench.agreement.sides import (
     SAMPLE_RATE,
     Feed,
@@ -35,6 +37,7 @@ from workbench.agreement.time_base import (
     declared_axes,
     declared_classes,
 )
+from workbench.agreement.unexplained import look_again, without_vague, worth_it
 from workbench.audio import read_audio
 from workbench.config import PipelineParams
 from workbench.errors import InputError, RecordingError
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from pyannote.core import Annotation, Timeline
 
 _QUICK_LENGTHS = (0.25, 0.5, 1.0, 1.61)  # of a chunk, tried without being asked
+
+_TRIALS = 3  # recordings on which a model hears what another program may have heard
 
 OnRecording = Callable[[str, "RecordingParity | None", "str | None"], None]
 """Called after every recording with its name, its result and what went wrong."""
@@ -60,6 +65,7 @@ class _Checks:
     conditions: dict[str, ConditionsTable] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     done: bool = False
+    looked_again: int = 0  # recordings on which models were run on other input
 
 
 def parity(
@@ -116,6 +122,13 @@ def parity(
             waveform = read_audio(source, SAMPLE_RATE) if isinstance(source, Path) else _usable(source)
             feeds = open_feeds(uri, waveform, first, second, params.segmentation_step)
             result = compare_recording(uri, waveform, feeds, (geometry, other), params)
+            heard = heard_samples(feeds[:2], waveform, source)
+            if heard:
+                result = replace(result, findings=unique((*heard, *without_vague(result))))
+            else:
+                again = worth_it(result, feeds[:2])
+                result = look_again(result, feeds[:2], source, run_model=checks.looked_again < _TRIALS)
+                checks.looked_again += again
             if not result.compared:
                 problem = "; ".join(str(finding) for finding in result.findings)
                 problem += "; give --align to compare all the same"
@@ -145,7 +158,7 @@ def parity(
         classes=geometry.powerset,
         recordings=done,
         failed=tuple(failed),
-        findings=results.unique(checks.findings),
+        findings=unique(checks.findings),
         adequacy=adequacy,
         repeatability=checks.repeatability,
         ladder=checks.ladder,

@@ -145,6 +145,16 @@ class RecordedFeed(Feed):
         """The recorded chunks as float32."""
         return self.log_probs[chunks].astype(np.float32, copy=False)
 
+    def keep(self, num_chunks: int) -> None:
+        """Leave out the chunks behind the first ones, which are padding."""
+        before = self.num_chunks
+        self.arrays = {
+            name: array[:num_chunks] if array.ndim > 1 and len(array) == before else array
+            for name, array in self.arrays.items()
+        }
+        self.log_probs = self.log_probs[:num_chunks]
+        self.num_chunks = num_chunks
+
     def stages(self, chunk: int, names: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """The recorded arrays that have one entry per chunk."""
         arrays = self.arrays | {"log_probs": self.log_probs}  # whose axes may have been put in order

@@ -357,12 +357,22 @@ def _values(values: np.ndarray, side: str = "candidate") -> tuple[str, list[Find
     finite = values[np.isfinite(values).all(axis=-1)].astype(np.float64)
     if not len(finite):
         return "", []
+    if np.isin(finite[:1000], (0.0, 1.0)).all() and np.isin(finite, (0.0, 1.0)).all():
+        words = f"the {side} puts out hard decisions (0 and 1), so margins and differences mean nothing"
+        return "log", [Finding(kind="values", words=words, side=side, details={"values": "decisions"})]
     if finite.min() >= 0 and np.abs(finite.sum(axis=-1) - 1).max() < 0.02:
         words = f"the {side} puts out probabilities, not their logarithms"
         return "log", [Finding(kind="values", words=words, side=side, details={"values": "probs"})]
     with np.errstate(over="ignore"):
         total = np.log(np.exp(finite - finite.max(axis=-1, keepdims=True)).sum(axis=-1)) + finite.max(axis=-1)
     if abs(np.median(total)) > 0.05:
+        for base in (10, 2):
+            with np.errstate(over="ignore"):
+                sums = np.power(float(base), finite).sum(axis=-1)
+            if np.abs(sums - 1).max() < 0.02:
+                words = f"the {side} puts out logarithms to the base of {base}, not natural ones"
+                details = {"values": f"log{base}"}
+                return f"base_{base}", [Finding(kind="values", words=words, side=side, details=details)]
         words = (
             f"the {side}'s values are no log-probabilities: they sum to {np.exp(np.median(total)):.3g} in "
             "the median frame instead of 1; the log-softmax is missing, or the values were rounded or scaled"
@@ -385,7 +395,12 @@ def _shifted(lag: float, geometry: Geometry) -> Finding:
     milliseconds = abs(lag) * 1000 * geometry.frame_step
     number = f"{abs(lag):g} frame{'' if abs(lag) == 1 else 's'}"
     words = f"the candidate is {'late' if lag > 0 else 'early'} by {number} ({milliseconds:.1f} ms)"
-    details = {"frames": lag, "milliseconds": 1000 * lag * geometry.frame_step}
+    details: dict[str, float] = {"frames": lag, "milliseconds": 1000 * lag * geometry.frame_step}
+    steps = abs(lag) * geometry.frame_step / geometry.chunk_step
+    if round(steps) and abs(steps - round(steps)) * geometry.chunk_step < 0.75 * geometry.frame_step:
+        number = "one step" if round(steps) == 1 else f"{round(steps)} steps"
+        words += f": as long as {number} between chunks, so its chunks may be numbered otherwise"
+        details["chunks"] = round(steps)
     return Finding(kind="frame_shift", words=words, side="candidate", details=details)
 
 

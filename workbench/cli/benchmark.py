@@ -20,6 +20,7 @@ EXAMPLES = (
     "workbench benchmark torch:models/demo onnx:models/demo -- data/demo/demo07_single.flac",
     "workbench benchmark torch:exp onnx:exp.onnx onnx:int8.onnx --batch-sizes 1,8,32 -- meeting.wav --json -",
 )
+COLD_SECONDS = 3.0  # that loading a model in a process of its own usually takes
 
 
 class PARSER(TyperCommand):
@@ -46,6 +47,16 @@ def benchmark(
     repeats: Annotated[
         int, typer.Option("--repeats", min=2, help="Calls that count, per runtime and batch size.")
     ] = 10,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            min=0.01,
+            help="Time per runtime and batch size, the warm-up included; pipelines have that of all batch "
+            "sizes. What is cut for it is said. Give 10 or more for figures that are kept.",
+        ),
+    ] = 1.0,
     warm_up: Annotated[int, typer.Option("--warm-up", min=0, help="Calls before that, which do not.")] = 2,
     cold: Annotated[
         bool,
@@ -74,6 +85,7 @@ def benchmark(
         as_items,
         cold_start,
         describe_load,
+        find_cuts,
         load_warning,
         summarize_batches,
         summarize_stages,
@@ -82,7 +94,9 @@ def benchmark(
     )
 
     specs, audio = as_items(items)
-    params = TimingParams(batch_sizes=parse_sizes(batch_sizes), repeats=repeats, warm_up=warm_up)
+    params = TimingParams(
+        batch_sizes=parse_sizes(batch_sizes), repeats=repeats, warm_up=warm_up, seconds=seconds
+    )
     recordings = find_recordings(audio, session_id.value)
     check_outputs(files=[json])
     shared = {"hub": hub, "embedding": embedding, "plda": plda, "config": config}
@@ -95,36 +109,64 @@ def benchmark(
     waveforms: dict[str, Any] = {}
     stages: list[pd.DataFrame] = []
     cold_starts: dict[str, dict[str, Any]] = {}
-    with Progress(len(recordings) + 1, "recordings", quiet) as progress:
+    all_sizes = seconds * len(params.batch_sizes)
+    timed = sides if pipelines else {}
+    expected = {
+        "pipelines": all_sizes * len(timed),
+        "batches": all_sizes * len(runtimes),
+        "cold starts": COLD_SECONDS * len(runtimes) if cold else 0.0,
+    }
+    with Progress(sum(expected.values()), "s", quiet) as progress:
+        progress.say(f"takes about {sum(expected.values()):.0f} s, more where single calls are slow")
 
         def work(uri: str) -> None:
             waveforms[uri] = read_audio(recordings[uri])
-            if pipelines and sides:
-                stages.append(time_pipeline(sides, waveforms[uri], uri))
-            progress.advance(1)
+            if timed:
+                share = all_sizes / len(recordings)
+                stages.append(time_pipeline(timed, waveforms[uri], uri, seconds=share))
+            progress.advance(expected["pipelines"] / len(recordings))
             progress.say(f"[{len(waveforms)}/{len(recordings)}] {uri}")
 
         failed = work_through(recordings, work, progress, debug=debug)
         if not waveforms:
             finish(failed, len(recordings))
-        longest = max(waveforms.values(), key=len)
+
+        def on_size(size: int) -> None:
+            progress.advance(expected["batches"] / len(params.batch_sizes))
+            progress.say(f"batch size {size} of {params.batch_sizes[-1]}")
+
         calls = time_batches(
-            runtimes, longest, params, lambda name, size: progress.start(f"{name}, batch of {size}")
+            runtimes,
+            max(waveforms.values(), key=len),
+            params,
+            lambda name, size: progress.start(f"{name}, batch of {size}"),
+            on_size,
         )
         if cold:
             for name, runtime in runtimes.items():
+                progress.start(f"{name}, cold start")
                 cold_starts[name] = cold_start(loaded_as[name], runtime)
+                progress.advance(COLD_SECONDS)
+    cuts = find_cuts(calls, params)
+    for found in stages:
+        uri, heard = found["uri"].iloc[0], float(found["audio"].iloc[0])
+        if heard < (whole := len(waveforms[uri]) / 16000):
+            cuts.append(f"pipelines heard the first {heard:.1f} of {whole:.1f} s of {uri}")
     table = summarize_batches(calls)
     pipeline_table = summarize_stages(pd.concat(stages) if stages else pd.DataFrame())
     after = describe_load()
     warning = load_warning(before, after)
     if str(json) != "-":
         typer.echo("\n".join(describe(table, pipeline_table, cold_starts)))
+        if cuts:
+            typer.echo("\n".join(["", f"cut by --seconds {seconds:g}:", *(f"  {cut}" for cut in cuts)]))
     best = table[table["best"]].drop_duplicates("runtime").set_index("runtime")["batch_size"]
     report = {
         "runtimes": specs,
         "audio": {uri: len(waveform) / 16000 for uri, waveform in waveforms.items()},
         "warm_up": warm_up,
+        "seconds": seconds,
+        "cut": cuts,
         "machine": {"before": before, "after": after, "warning": warning},
         "batches": table.to_dict("records"),
         "best_batch": best.to_dict(),
@@ -193,10 +235,11 @@ def describe(table: pd.DataFrame, stages: pd.DataFrame, cold_starts: dict[str, d
             f"{'ratio':>6}",
         ]
         for row in group.to_dict("records"):
+            ratio = f"{row['ratio']:.2f}" if row["ratio"] == row["ratio"] else "–"
             times = " ".join(f"{1000 * row[name]:>9.2f}" for name in ("p50", "p90", "p99"))
             lines.append(
                 f"{_short(row['runtime']):<44} {row['batch_size']:>5} {times} {row['rtf']:>8.5f} "
-                f"{row['throughput']:>9.1f} {row['ratio']:>6.2f}{'  best' if row['best'] else ''}"
+                f"{row['throughput']:>9.1f} {ratio:>6}{'  best' if row['best'] else ''}"
             )
         lines.append("")
     if len(stages):

@@ -15,7 +15,7 @@ from workbench.cli.steps import describe as describe_steps
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from workbench.agreement import Backend, ParityResult, RecordingParity
+    from workbench.agreement import Backend, ParityParams, ParityResult, RecordingParity
     from workbench.agreement.layers import LadderResult
     from workbench.agreement.strict import StrictReport
     from workbench.runtimes import Runtime
@@ -44,21 +44,9 @@ def parity(
         Path | None,
         typer.Option("--reference", metavar="RTTM", help="The truth, for the DER of both sides."),
     ] = None,
-    uem: Annotated[
-        Path | None, typer.Option("--uem", metavar="FILE", help="Regions to score against the reference.")
-    ] = None,
-    collar: Annotated[
-        float,
-        typer.Option(
-            "--collar",
-            metavar="SECONDS",
-            min=0.0,
-            help="Left unscored [bold]on each side[/bold] of every reference boundary.",
-        ),
-    ] = 0.0,
-    skip_overlap: Annotated[
-        bool, typer.Option("--skip-overlap", help="Leave out where several reference speakers talk at once.")
-    ] = False,
+    uem: o.Uem = None,
+    collar: o.Collar = 0.0,
+    skip_overlap: o.SkipOverlap = False,
     max_flip_rate: Annotated[
         float | None,
         typer.Option(
@@ -123,7 +111,8 @@ def parity(
         bool,
         typer.Option(
             "--layers",
-            help="Also compare stage by stage, and tell what a stage inherits from what it adds by itself.",
+            help="Compare all chunks stage by stage, and tell what a stage inherits from what it adds by "
+            "itself. Without it, that is done where the two differ, on the chunks that differ most.",
             rich_help_panel=DEEPER,
         ),
     ] = False,
@@ -160,6 +149,7 @@ def parity(
     from workbench.agreement import ParityParams
     from workbench.agreement import parity as compare
     from workbench.agreement.length_ladder import LENGTHS
+    from workbench.agreement.worst_layers import as_content
     from workbench.audio import find_recordings
     from workbench.rttm import read_rttms, read_uem
 
@@ -216,7 +206,7 @@ def parity(
             on_recording=on_recording,
         )
     over = result.exceeded(max_flip_rate, max_diff)
-    ladder = layer_by_layer(sides, result, recordings) if layers else None
+    ladder, why = layer_by_layer(sides, result, recordings, params, everything=layers)
     walk = walk_recorded(baseline, candidate, list(recordings))
     if str(json) != "-":
         typer.echo("\n".join(describe(result)))
@@ -225,6 +215,8 @@ def parity(
         if ladder is not None:
             words = [str(finding) for finding in ladder.findings] or ["no stage is over the tolerance"]
             typer.echo("\n".join(["", "layer by layer:", *(f"  {each}" for each in words)]))
+        elif why:
+            typer.echo(f"\nlayer by layer: {why}")
     for line in over:
         typer.secho(f"LIMIT: {line}", err=True, fg="red")
     limits = {"max_flip_rate": max_flip_rate, "max_diff": max_diff, "exceeded": over}
@@ -232,8 +224,9 @@ def parity(
     if walk is not None:
         content["steps"] = walk.to_json()
     if ladder is not None:
-        content["layers"] = ladder.to_dict()
-        content["overall"]["first_divergence"] = content["layers"]["first_divergence"]
+        as_content(ladder, content)
+    elif why:
+        content["layers_missing"] = why
     if page is not None:
         write_page(page, result, recordings, ladder)
     if strict and not any(side.startswith("recorded:") for side in (baseline, candidate)):
@@ -251,15 +244,41 @@ def parity(
 
 
 def layer_by_layer(
-    sides: list[str | Runtime], result: ParityResult, recordings: Mapping[str, Path]
-) -> LadderResult:
-    """Both sides stage by stage, on the recordings that could be compared."""
+    sides: list[str | Runtime],
+    result: ParityResult,
+    recordings: Mapping[str, Path],
+    params: ParityParams,
+    *,
+    everything: bool,
+) -> tuple[LadderResult | None, str]:
+    """Both sides stage by stage, or why that cannot be.
+
+    All recordings that could be compared are looked at where `everything` is asked for; otherwise the worst
+    chunks of the worst one, and nothing where none differs.
+    """
     from workbench.agreement.layers import layer_ladder
+    from workbench.agreement.worst_layers import (
+        differing_recording,
+        how_to_see,
+        ladder_of_worst,
+        only_outputs,
+    )
+    from workbench.errors import InputError, RecordingError
     from workbench.runtimes import load_runtime
 
+    row = None if everything else differing_recording(result)
+    if not everything and row is None:
+        return None, ""
     kind: Kind = "embedding" if result.kind == "embedding" else "segmentation"
-    loaded = [load_runtime(side, kind) if isinstance(side, str) else side for side in sides]
-    return layer_ladder(loaded[0], loaded[1], {row.uri: recordings[row.uri] for row in result.compared})
+    one, other = (load_runtime(side, kind) if isinstance(side, str) else side for side in sides)
+    if row is None:
+        return layer_ladder(one, other, {row.uri: recordings[row.uri] for row in result.compared}), ""
+    if only_outputs(row) and any(str(side).startswith("recorded:") for side in sides):
+        return None, how_to_see(str(one), str(other))
+    try:
+        return ladder_of_worst(one, other, row, recordings[row.uri], params.segmentation_step), ""
+    except (InputError, RecordingError) as error:
+        return None, str(error)
 
 
 def write_page(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "workbench swap torch:models/demo onnx:models/demo data/demo --reference data/demo/demo.rttm",
     "workbench swap models/demo onnx:int8.onnx data/demo --hub models/demo --reference data/demo/demo.rttm",
+    "workbench swap models/demo recorded:port/ data/demo --reference data/demo/demo.rttm",
     "workbench swap models/demo models/demo data/demo --candidate-config other.toml --reference all.rttm",
 )
 CANDIDATE = "What the candidate has of its own"
@@ -26,7 +27,10 @@ def swap(
     baseline: Annotated[
         str,
         typer.Argument(
-            metavar="BASELINE", show_default=False, help="Hub folder, onnx:DIR, or a segmentation runtime."
+            metavar="BASELINE",
+            show_default=False,
+            help="Hub folder, onnx:DIR, a segmentation "
+            "runtime, or recorded:DIR with samples, log_probs, embeddings or hard_clusters.",
         ),
     ],
     candidate: Annotated[
@@ -38,14 +42,9 @@ def swap(
         Path | None,
         typer.Option("--reference", metavar="RTTM", help="The truth; without it, the baseline's output."),
     ] = None,
-    uem: Annotated[Path | None, typer.Option("--uem", metavar="FILE", help="Regions to score.")] = None,
-    collar: Annotated[
-        float,
-        typer.Option("--collar", metavar="SECONDS", min=0.0, help="Left unscored [bold]on each side[/bold]."),
-    ] = 0.0,
-    skip_overlap: Annotated[
-        bool, typer.Option("--skip-overlap", help="Leave out overlapped speech.")
-    ] = False,
+    uem: o.Uem = None,
+    collar: o.Collar = 0.0,
+    skip_overlap: o.SkipOverlap = False,
     hub: o.Hub = None,
     embedding: o.Embedding = None,
     plda: o.Plda = None,
@@ -87,7 +86,7 @@ def swap(
 
     Stages are front end, segmentation, embeddings, clustering and post-processing. Shares are Shapley's: they
     add up to the whole change in whatever order stages are exchanged. What two faults do only together is
-    named.
+    named. A recorded side gives the stages that it has arrays of; the hub's models stand in for the others.
     """
     from workbench.audio import find_recordings
     from workbench.rttm import read_rttms, read_uem

@@ -16,7 +16,7 @@ from workbench.export.precision import PRECISIONS, reduce_precision
 from workbench.export.verify import CRITERIA, Agreement, verify
 from workbench.export.write import add_metadata, finish_file, metadata, write_graph
 from workbench.files import atomic_write
-from workbench.runtimes.onnx_runtime import OUTPUTS
+from workbench.runtimes.graph_metadata import OUTPUTS
 from workbench.runtimes.spec import parse_spec
 from workbench.types import Kind
 

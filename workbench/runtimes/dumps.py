@@ -59,10 +59,12 @@ AXES = {"log_probs": ("chunk", "frame", "class"), "embeddings": ("chunk", "local
 COUNTS = ("num_frames", "num_local_speakers", "dimension")
 """Keys of `geometry.json` that give a flat array its shape."""
 
-_ALIASES = {
+ALIASES = {
     "log_probs": ("scores", "powerset_log_probs", "segmentation_scores"),
     "embeddings": ("embedding", "embeddings_data"),
 }
+"""What other programs call the stages."""
+
 _FILES = ("recording", "output", "batch")
 # notes of recording programs; ais_bench spells its own without the second m
 _ABOUT_THE_REST = ("geometry", "manifest", "metadata", "summary", "sumary", "readme", "steps")
@@ -108,7 +110,7 @@ class DumpFolder:
         self.stage = content.get("stage", "log_probs" if geometry.powerset else "embeddings")
         if self.stage not in AXES:
             raise self._error(f"stage must be {' or '.join(AXES)}, found {self.stage!r}")
-        self._names = {alias: stage for stage, aliases in _ALIASES.items() for alias in aliases}
+        self._names = {alias: stage for stage, aliases in ALIASES.items() for alias in aliases}
         self._names |= {stage: stage for stage in AXES}
         self._names |= {
             name: self._names.get(str(each.get("step", name)), name) for name, each in tables.items()
@@ -298,7 +300,7 @@ class DumpFolder:
         if len(arrays) == 1 and (said.output is None or not several):
             key = next(iter(arrays))
         else:
-            wanted = [said.output] if said.output is not None else [stage, *_ALIASES.get(stage, ())]
+            wanted = [said.output] if said.output is not None else [stage, *ALIASES.get(stage, ())]
             key = next((name for name in wanted if name in arrays), "")
             if not key:
                 raise RecordingError(

@@ -15,7 +15,8 @@ import numpy as np
 import onnxruntime
 
 from workbench.errors import RecordingError
-from workbench.runtimes.onnx_runtime import OnnxRuntime, start_session
+from workbench.runtimes.onnx_runtime import OnnxRuntime
+from workbench.runtimes.onnx_session import start_session
 from workbench.runtimes.probes import DENORMAL_BITS, SIZE, make_product
 from workbench.runtimes.spec import OnnxOptions
 

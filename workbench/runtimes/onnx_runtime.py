@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnxruntime
@@ -22,45 +22,15 @@ from workbench.runtimes.base import (
 from workbench.runtimes.external_data import check_external_data
 from workbench.runtimes.float_environment import denormals
 from workbench.runtimes.foreign import description_of, read_description, template
-from workbench.runtimes.graph_metadata import OUTPUTS, GraphMetadata, Wiring, read_metadata
+from workbench.runtimes.graph_metadata import GraphMetadata, Wiring, read_metadata
+from workbench.runtimes.onnx_session import choose_providers, start_session
 from workbench.runtimes.spec import OnnxOptions, RuntimeSpec
 from workbench.types import Geometry, Kind
 
 if TYPE_CHECKING:
     from workbench.runtimes.onnx_stages import StageGraph
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "rocm": "ROCMExecutionProvider",
-    "migraphx": "MIGraphXExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-    "cann": "CANNExecutionProvider",
-    "xnnpack": "XnnpackExecutionProvider",
-}
 _AXES = ("batch", "time", "speaker", "class", "embedding")  # of outputs, in our order
-_LEVELS = {
-    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
-__all__ = [
-    "OUTPUTS",
-    "PROVIDERS",
-    "GraphMetadata",
-    "OnnxRuntime",
-    "choose_providers",
-    "load_onnx",
-    "log_probs_of",
-    "order_output",
-    "select_frames",
-    "start_session",
-]
 
 
 class OnnxRuntime:
@@ -342,65 +312,6 @@ class OnnxRuntime:
                 "use providers=cpu, or list cpu last to fall back to it"
             )
         return session
-
-
-def start_session(
-    model: Path | bytes,
-    options: OnnxOptions,
-    runtime: str,
-    change: Callable[[onnxruntime.SessionOptions], None] | None = None,
-) -> onnxruntime.InferenceSession:
-    """A session under the options of a runtime string; `change` may add to its settings.
-
-    Raises whatever ONNX Runtime raises about the model.
-    """
-    settings = onnxruntime.SessionOptions()
-    settings.graph_optimization_level = _LEVELS[options.optimization]
-    settings.log_severity_level = 3  # errors only: warnings of the optimizer say nothing to a user
-    settings.use_deterministic_compute = options.deterministic
-    if options.threads is not None:
-        settings.intra_op_num_threads = options.threads
-    if options.denormal == "flush":
-        settings.add_session_config_entry(
-            "session.set_denormal_as_zero", "1"
-        )  # for the session's own threads
-    for name, value in options.session:
-        settings.add_session_config_entry(name, value)
-    if change is not None:
-        change(settings)
-    # the first session of a process would set this thread's switch for good
-    with denormals(flush=options.denormal == "flush"):
-        return onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model),
-            settings,
-            providers=choose_providers(options, runtime),
-        )
-
-
-def choose_providers(options: OnnxOptions, runtime: str) -> list[Any]:
-    """Names and settings of the execution providers, in order of preference.
-
-    One that is not installed is an `InputError`, unless cpu is listed as well.
-    """
-    available = onnxruntime.get_available_providers()
-    chosen: list[Any] = []
-    for name in options.providers:
-        if name not in PROVIDERS:
-            raise InputError(
-                f"runtime {runtime}: unknown provider {name!r}{nearest(name, PROVIDERS)}; known are "
-                f"{', '.join(PROVIDERS)}"
-            )
-        full = PROVIDERS[name]
-        if full in available:
-            chosen.append((full, {"use_tf32": int(options.tf32)}) if name == "cuda" else full)
-        elif "cpu" not in options.providers:
-            short = [key for key, value in PROVIDERS.items() if value in available]
-            raise InputError(
-                f"runtime {runtime}: provider {name!r} is not part of this ONNX Runtime "
-                f"{onnxruntime.__version__}, which has {', '.join(short)}; install the build that has it, or "
-                "list cpu last to fall back to it"
-            )
-    return chosen
 
 
 def select_frames(mask: np.ndarray, num_frames: int) -> np.ndarray:

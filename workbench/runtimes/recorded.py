@@ -14,12 +14,14 @@ import numpy as np
 
 from workbench.errors import InputError, RecordingError, nearest
 from workbench.files import load_arrays, safe_name
-from workbench.runtimes.dumps import DumpFolder, read_head
+from workbench.runtimes.dumps import ALIASES, DumpFolder, read_head
 from workbench.runtimes.geometry import geometry_from_json
 from workbench.runtimes.spec import RuntimeSpec
 from workbench.types import Geometry, Kind
 
 _RANK = {"log_probs": 3, "embeddings": 3}
+# arrays of the pipeline's other steps, which alone are no scores
+_STEPS = ("samples", "count", "masks", "segmentations", "multilabel", "hard_clusters", "segments", "fbank")
 _AXES = {
     "log_probs": "(num_chunks, num_frames, num_powerset_classes)",
     "embeddings": "(num_chunks, num_local_speakers, dimension)",
@@ -46,6 +48,7 @@ class RecordedRuntime:
                 "holds no <uri>.npz, nor dumps of another program (.bin, .txt, .npy, .json, .scp, ...); a "
                 "recorded folder has one per recording",
             )
+        self._called = self._other_name()
         self._kind: Kind = "segmentation" if "log_probs" in self._first_names() else "embedding"
         if self._kind == "segmentation" and not self._geometry.powerset:
             raise InputError.at(
@@ -111,7 +114,7 @@ class RecordedRuntime:
         for name, array in found.items():
             if array.dtype.kind not in "fiu":
                 raise RecordingError(f"{path}: {name} must hold numbers, found {array.dtype}")
-        return found
+        return {self._ours(name): array for name, array in found.items()}
 
     def path(self, uri: str) -> Path:
         """The file of a recording."""
@@ -127,11 +130,12 @@ class RecordedRuntime:
             return self._checked(path, name, content[name])
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
-                if name not in content.files:
+                stored = next((each for each in content.files if self._ours(each) == name), name)
+                if stored not in content.files:
                     raise InputError.at(
                         path, f"holds no array {name!r}; it has {', '.join(content.files) or 'none'}"
                     )
-                array = content[name]
+                array = content[stored]
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             if isinstance(error, InputError):
                 raise
@@ -161,7 +165,7 @@ class RecordedRuntime:
             return tuple(self._dumped(uri))
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
-                return tuple(content.files)
+                return tuple(self._ours(name) for name in content.files)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise InputError.at(path, f"is not a readable npz file: {error}") from error
 
@@ -176,6 +180,19 @@ class RecordedRuntime:
     def stages(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """Refused: recorded stages are found by the name of the recording."""
         self._refuse()
+
+    def _ours(self, name: str) -> str:
+        """Our name of an array as another program may have called it."""
+        return "log_probs" if name and name == self._called else name
+
+    def _other_name(self) -> str:
+        """What the scores are called where no array has our name: a usual one, or the only one there is."""
+        self._called = ""
+        names = self._first_names()
+        if self._dumps is not None or not self._geometry.powerset or {"log_probs", "embeddings"} & {*names}:
+            return ""
+        usual = [name for name in names if name in ALIASES["log_probs"]]
+        return usual[0] if usual else names[0] if len(names) == 1 and names[0] not in _STEPS else ""
 
     def _first_names(self) -> tuple[str, ...]:
         """Stages of the first recording that can be read: a damaged file fails alone, when asked for."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from workbench.steps.clock import Clock
+from workbench.agreement.feature_relations import relate_features
+from workbench.agreement.padding import what_fills
+from workbench.agreement.samples import relate_samples
+from workbench.steps.clock import FEATURE_STEP, SAMPLE_RATE, Clock
 from workbench.steps.names import Step
 from workbench.steps.results import StepDifference
 
@@ -138,20 +142,24 @@ def _elementwise(step: Step, baseline: np.ndarray, candidate: np.ndarray, clock:
         end=_finite(high),
         words=(
             f"{count} of {baseline.size} values differ, by up to {largest:.3g}; the first at {place}{when}: "
-            f"{values[0]:.6g} against {values[1]:.6g}{_relation(step, baseline, candidate)}"
+            f"{values[0]:.6g} against {values[1]:.6g}{_relation(step, baseline, candidate, clock)}"
         ),
     )
 
 
 def shape_difference(step: Step, baseline: np.ndarray, candidate: np.ndarray, clock: Clock) -> StepDifference:
-    """What other sizes mean, in words and milliseconds."""
+    """What other sizes mean, in words and milliseconds; batches that were filled up are cut."""
+    if filled := _filled(step, baseline, candidate, clock):
+        return filled
     words = _transposed(step, baseline, candidate)
     if words is None and baseline.ndim != candidate.ndim:
         words = (
             f"{baseline.ndim} axes against {candidate.ndim} (shapes {baseline.shape} and {candidate.shape})"
         )
     elif words is None:
-        words = "; ".join(
+        if step.axes == ("sample",) and (said := _samples(baseline, candidate, clock)):
+            words = said
+        words = words or "; ".join(
             _sizes(axis, a, b, clock)
             for axis, a, b in zip(step.axes, baseline.shape, candidate.shape, strict=False)
             if a != b
@@ -170,6 +178,26 @@ def shape_difference(step: Step, baseline: np.ndarray, candidate: np.ndarray, cl
         num_different=abs(baseline.size - candidate.size),
         words=words,
         details={"shape_baseline": list(baseline.shape), "shape_candidate": list(candidate.shape)},
+    )
+
+
+def _filled(step: Step, baseline: np.ndarray, candidate: np.ndarray, clock: Clock) -> StepDifference | None:
+    """The comparison without the chunks that filled up a batch of fixed size; None: there are none."""
+    if step.axes[:1] != ("chunk",) or baseline.shape[1:] != candidate.shape[1:]:
+        return None
+    padding = what_fills(candidate, len(baseline))
+    if not padding:
+        return None
+    surplus = len(candidate) - len(baseline)
+    note = (
+        f"{surplus} chunk{'s' * (surplus > 1)} too many with {padding}, as a batch of fixed size is filled up"
+    )
+    found = _elementwise(step, baseline, candidate[: len(baseline)], clock)
+    return replace(
+        found,
+        status="within" if found.status == "same" else found.status,
+        words=f"{note}; without them: {found.words}",
+        details={**found.details, "padding": note},
     )
 
 
@@ -221,8 +249,18 @@ def _transposed(step: Step, baseline: np.ndarray, candidate: np.ndarray) -> str 
     return None
 
 
-def _relation(step: Step, baseline: np.ndarray, candidate: np.ndarray) -> str:
+def _samples(baseline: np.ndarray, candidate: np.ndarray, clock: Clock) -> str:
+    """How one waveform is shifted, noisy, or of another rate; empty where it is not."""
+    rate = clock.geometry.sample_rate if clock.geometry is not None else SAMPLE_RATE
+    relation = relate_samples(baseline, candidate, rate)
+    telling = relation is not None and {"rate", "noise_steps", "milliseconds"} & relation.details.keys()
+    return relation.words if relation is not None and telling else ""
+
+
+def _relation(step: Step, baseline: np.ndarray, candidate: np.ndarray, clock: Clock) -> str:
     """What turns one side into the other, where something simple does."""
+    if step.axes[-1] == "mel" and (related := relate_features(baseline, candidate, FEATURE_STEP)):
+        return f"; the candidate's features are {related.words}"
     if step.comparison == "decisions" or not baseline.size or baseline.size > _BLOCK:
         return ""
     a, b = np.nan_to_num(baseline.astype(float)), np.nan_to_num(candidate.astype(float))
@@ -242,6 +280,8 @@ def _relation(step: Step, baseline: np.ndarray, candidate: np.ndarray) -> str:
     for words, undo in tests:
         if np.abs(a - undo()).max(initial=0.0) <= max(loose.relative * spread * 0.1, step.absolute):
             return words
+    if step.axes == ("sample",) and (said := _samples(baseline, candidate, clock)):
+        return f"; {said}"
     return ""
 
 

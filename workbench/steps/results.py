@@ -138,6 +138,34 @@ class StepsWalk:
         ]
         return pd.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], columns=list(COLUMNS))
 
+    def values(self) -> pd.DataFrame:
+        """The first element that differs in every step, as either side has it.
+
+        Returns
+        -------
+        values : DataFrame
+            `uri`, `candidate`, `step`, `element` (axes and numbers), `time` (s, its start; NaN where nobody
+            knows), `baseline_value`, `candidate_value`, `num_different` (elements of the step).
+        """
+        axes = {step.name: step.axes for step in STEPS}
+        rows = [
+            (
+                walk.uri,
+                walk.candidate,
+                step.step,
+                ", ".join(f"{axis} {i}" for axis, i in zip(axes[step.step], step.index or (), strict=False)),
+                step.at[0] if step.at is not None else float("nan"),
+                *step.values,
+                step.num_different,
+            )
+            for walk in self.walks
+            if walk.baseline == self.sides[0]
+            for step in walk.steps
+            if step.values is not None
+        ]
+        columns = ("uri", "candidate", "step", "element", "time", "baseline_value", "candidate_value")
+        return pd.DataFrame(rows, columns=[*columns, "num_different"])
+
     def to_json(self) -> dict[str, Any]:
         """As reports have it."""
         return {

@@ -13,6 +13,8 @@ from workbench.hub import local_hub
 from workbench.pipeline import Runtimes
 from workbench.runtimes import load_runtime
 from workbench.runtimes.spec import parse_spec
+from workbench.steps.reading import StepsFolder, open_steps
+from workbench.steps.recorded_stages import offered
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,12 +26,14 @@ class PipelineSide:
     name : as the user gave it
     runtimes, params : the pipeline
     models : role -> runtime string or folder, for reports
+    recorded : folder of steps that some stages are taken from, and which arrays; None where all are run
     """
 
     name: str
     runtimes: Runtimes
     params: PipelineParams
     models: Mapping[str, str]
+    recorded: tuple[StepsFolder, Mapping[str, str]] | None = None
 
 
 def load_side(
@@ -44,8 +48,8 @@ def load_side(
 
     Parameters
     ----------
-    text : a hub-layout folder (`torch:DIR` or its plain path), `onnx:DIR` for its ONNX exports, or the
-        runtime string of a segmentation model
+    text : a hub-layout folder (`torch:DIR` or its plain path), `onnx:DIR` for its ONNX exports, the
+        runtime string of a segmentation model, or `recorded:DIR` with the steps of some stages
     embedding, plda, config : what the pipeline takes instead of the hub's own, or in place of a hub
     hub : folder that gives what is not named otherwise
     """
@@ -66,6 +70,11 @@ def load_side(
         models.setdefault("embedding", f"torch:{source}")
         if (source / "plda").is_dir():
             models["plda"] = str(source / "plda")
+    recorded = None
+    if spec.engine == "recorded":
+        folder = open_steps(text, may_be_empty=True)
+        recorded = (folder, offered(folder))
+        _take_recorded(text, recorded[1], models, source)
     if embedding is not None:
         models["embedding"] = embedding
     if plda is not None:
@@ -91,7 +100,22 @@ def load_side(
         ),
         params=params,
         models=models,
+        recorded=recorded,
     )
+
+
+def _take_recorded(text: str, taken: Mapping[str, str], models: dict[str, str], source: Path | None) -> None:
+    """Models of a recorded side: its own arrays, and those of the hub for what it lacks."""
+    if "embeddings" in taken:
+        models["embedding"] = text
+    if taken.get("segmentation") == "log_probs":
+        return
+    if source is None:
+        raise InputError(
+            f"{text}: gives {', '.join(f'{stage} ({array})' for stage, array in taken.items())} but no "
+            "log_probs; name with --hub the folder whose segmentation model stands in"
+        )
+    models["segmentation"] = f"torch:{source}"
 
 
 def shared_hub(*texts: str) -> Path | None:

@@ -18,6 +18,7 @@ from workbench.pipeline import SAMPLE_RATE
 from workbench.reconstruction import reconstruct
 from workbench.runtimes import Runtime
 from workbench.segmentation import Chunking, segment_recording, segmentation_geometry
+from workbench.steps.recorded_stages import with_recorded
 from workbench.steps.sides import PipelineSide
 from workbench.types import Features
 
@@ -163,7 +164,7 @@ class SideStages:
     def of(cls, side: PipelineSide, audio: Mapping[str, Path] | None = None) -> SideStages:
         """The stages of a pipeline; `audio` names the files that it hears instead of the usual ones."""
         params: PipelineParams = side.params
-        return cls(
+        found = cls(
             name=side.name,
             front_end=ReadAudio(elsewhere=audio or {}),
             segmentation=Segment(
@@ -185,6 +186,12 @@ class SideStages:
             ),
             post_processing=Reconstruct(options=tuple(sorted(params.reconstruction_options().items()))),
         )
+        if side.recorded is None:
+            return found
+        folder, taken = side.recorded
+        # audio that is named is heard, whatever was recorded
+        kept = {stage: array for stage, array in taken.items() if not (audio and stage == "front end")}
+        return with_recorded(found, folder, kept)
 
     def stage(self, name: str) -> Callable[..., object]:
         """The callable of a stage."""

@@ -10,6 +10,7 @@ import numpy as np
 from workbench.errors import InputError, RecordingError
 from workbench.steps.clock import Clock, chunks_of_embeddings
 from workbench.steps.differences import compare_columns, compare_matched, compare_values
+from workbench.steps.local_speakers import LocalOrder, find_local_order
 from workbench.steps.names import STEPS, Step, step_of
 from workbench.steps.partitions import (
     compare_activity,
@@ -18,7 +19,7 @@ from workbench.steps.partitions import (
     compare_segments,
 )
 from workbench.steps.reading import StepsFolder, open_steps
-from workbench.steps.results import RecordingWalk, StepDifference, StepsWalk
+from workbench.steps.results import RecordingWalk, Status, StepDifference, StepsWalk
 
 Tolerances = Mapping[str, tuple[float, float]]
 """Step name -> absolute and relative tolerance."""
@@ -72,6 +73,7 @@ def walk_steps(
                 failed.append((uri, str(error)))
                 continue
             walks.append(RecordingWalk(uri=uri, baseline=names[a], candidate=names[b], steps=compared))
+        remarks += _remarks(walks, uri, len(chosen))
         if on_recording is not None:
             on_recording(uri)
     for folder, name in zip(folders, names, strict=True):
@@ -111,7 +113,14 @@ def walk_recording(
     if {"filtered_embeddings", "embeddings"} <= first.keys():
         filtered, embeddings = load("filtered_embeddings", False)[0], load("embeddings", False)[0]
         clock = replace(clock, embedding_chunks=chunks_of_embeddings(filtered, embeddings))
-    found = []
+    shared = {step.array: step for step in steps if step.array in first and step.array in second}
+
+    def canonical(array: str) -> tuple[np.ndarray, np.ndarray]:
+        a, b = (_canonical(shared[array], each) for each in load(array))
+        return a, b
+
+    order = find_local_order(shared, canonical, clock.geometry)
+    found: list[StepDifference] = []
     for step in steps:
         if step.array not in first or step.array not in second:
             where = (
@@ -121,15 +130,38 @@ def walk_recording(
             )
             found.append(StepDifference(step=step.name, status="absent", words=f"not on {where}"))
             continue
-        a, b = (_canonical(step, each) for each in load(step.array))
+        a, b = canonical(step.array)
         if step.array == "chunks":
             a, b = _chunk_starts(a, b)
+        ordered = b if order is None else order.apply(step, b)
         if step.array == "hard_clusters" and "segmentations" in first:
             decided = load("segmentations", False)[0]
             active = np.asarray(decided.any(axis=1)) if decided.ndim == 3 else None
-            found.append(compare_partitions(step, a, b, clock, active))
-            continue
-        found.append(_COMPARE[step.comparison](step, a, b, clock))
+            compared = compare_partitions(step, a, ordered, clock, active)
+        else:
+            compared = _COMPARE[step.comparison](step, a, ordered, clock)
+        found.append(compared if ordered is b or order is None else _permuted(compared, order))
+    return found
+
+
+def _permuted(found: StepDifference, order: LocalOrder) -> StepDifference:
+    """The comparison with a word on the order that was undone for it."""
+    words = f"{order.words}; once that is undone: {found.words}"
+    status: Status = "within" if found.status == "same" else found.status
+    details = {**found.details, "permuted_chunks": len(order.moved)}
+    return replace(found, status=status, words=words, details=details)
+
+
+def _remarks(walks: Sequence[RecordingWalk], uri: str, num_recordings: int) -> list[str]:
+    """What was undone before steps of a recording were compared."""
+    found = []
+    for walk in walks:
+        for key, what in (("permuted_chunks", "local speakers of {} chunks are permuted"), ("padding", "{}")):
+            step = next((step for step in walk.steps if key in step.details), None)
+            if walk.uri == uri and step is not None:
+                where = f" [{uri}]" if num_recordings > 1 else ""
+                said = what.format(step.details[key])
+                found.append(f"{walk.candidate}: {said}, from step {step.step} on; undone{where}")
     return found
 
 
