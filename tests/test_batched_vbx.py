@@ -286,6 +286,17 @@ def test_one_speaker_without_embedding_takes_what_is_left(rng):
         np.testing.assert_array_equal(ours[assigner.active], expected[assigner.active])
 
 
+def test_of_two_equal_ones_who_are_heard_the_hungarian_method_chooses(rng):
+    """A mask between the frames of the network's last layer leaves the bias, of whoever is active."""
+    features = random_features(rng, 4)
+    heard = np.flatnonzero(features.segmentations.any(axis=1).all(axis=1))[0]
+    features.embeddings[heard, 3] = features.embeddings[heard, 1]
+    assigner = Assigner(features)
+    (cosines,) = assigner.cosines([rng.standard_normal((3, 12))])
+    assert assigner.one_to_one(cosines) is None
+    assert assigner.one_to_one(cosines, active_first=True) is None
+
+
 def test_a_tie_is_not_decided(rng):
     features = random_features(rng, 3)
     assigner = Assigner(features)

@@ -340,6 +340,21 @@ def test_a_placeholder_reference_is_not_swept_unless_it_is_trusted(corpus):
     assert sweep(corpus, *AHC, *SMALL, "--trust-reference").exit_code == 0
 
 
+def test_a_reference_that_goes_on_after_the_features_is_remarked_upon(corpus):
+    later = [line.split() for line in (corpus / "ref.rttm").read_text().splitlines()]
+    for fields in later:
+        fields[3] = str(float(fields[3]) + (100.0 if fields[1] == "b" else 0.0))
+    (corpus / "ref.rttm").write_text("".join(" ".join(fields) + "\n" for fields in later))
+    result = sweep(corpus, *AHC, *SMALL)
+    assert result.exit_code == 0
+    told = [line for line in result.stderr.splitlines() if "is it the reference of these features?" in line]
+    assert len(told) == 1
+    assert "b: the reference ends at 112" in told[0]
+    assert "the recording is 13.00 s long" in told[0]
+    (corpus / "all.uem").write_text("".join(f"{uri} 1 0 200\n" for uri in "abc"))
+    assert "these features?" not in sweep(corpus, *AHC, *SMALL, "--uem", corpus / "all.uem").stderr
+
+
 def test_the_uem_says_what_is_scored(corpus):
     (corpus / "all.uem").write_text("a 1 0 6\nb 1 0 14\n")
     result = sweep(corpus, *AHC, *SMALL, "--uem", corpus / "all.uem", "--skip-overlap", "--json", "-")

@@ -117,10 +117,11 @@ def test_a_handful_of_embeddings_is_enough(rng, plda, params, usable):
         assert (result.hard_clusters == 0).all()
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30], ids=["zero", "tiny", "huge"])
 @pytest.mark.parametrize("params", PARAMS, ids=str)
-def test_zero_embeddings_are_not_trained_on(meeting, plda, params):
+def test_embeddings_without_a_direction_in_their_precision_are_not_trained_on(meeting, plda, params, scale):
     features, _ = meeting
-    features.embeddings[3] = 0.0
+    features.embeddings[3] *= scale
     assert run_clustering(features, params, plda).num_clusters == 3
     assert not TrainingSet(features, params.convention).mask[3].any()
 

@@ -56,6 +56,35 @@ def trace(screen, name):
     return next(each for each in screen.figure.data if each.name == name)
 
 
+def test_a_parameter_may_be_left_unset_in_a_grid(meetings):
+    features, references, plda = meetings
+    grid = {"Fa": [0.07, 0.3], "Fb": [0.8, 6.0], "num_speakers": [2, None], "loop_prob": [None, 0.9]}
+    screen = explore_grid(features, references, grid, plda=plda).wait()
+    cells = screen.study.found.table.cells
+    last = int(cells.index[(cells["Fa"] == 0.3) & (cells["Fb"] == 0.8) & (cells["loop_prob"] == 0.9)][-1])
+    screen.go_to(last)
+    assert screen.held["loop_prob"].value == 0.9
+    screen.held["loop_prob"].value = "none"
+    assert screen.values["loop_prob"] is None
+    assert (screen.values["Fa"], screen.values["Fb"]) == (0.3, 0.8)
+    screen.default.click()
+    assert screen.values == {"Fa": 0.07, "Fb": 0.8, "num_speakers_forced": None, "loop_prob": None}
+    screen.x.value = "num_speakers_forced"
+    assert list(screen.figure.layout.xaxis2.ticktext) == ["2", "none"]
+    assert screen.errors.value == ""
+
+
+def test_the_default_need_not_have_every_parameter_of_a_grid_over_methods(meetings):
+    features, references, plda = meetings
+    grid = {"method": ["ahc", "vbx"], "min_cluster_size": [2, 10], "Fa": [0.07, 0.3]}
+    screen = explore_grid(features, references, grid, plda=plda).wait()
+    assert screen.errors.value == ""
+    alone = explore_grid(features, references, {"Fa": [0.07]}, plda=plda).wait()
+    default = screen.study.found.default_table["der"]
+    np.testing.assert_allclose(default, alone.study.found.table.der_per_recording[:, 0])
+    assert "of 1 cell on 2 recordings" in alone.verdict.value
+
+
 class Points:
     def __init__(self, inds):
         self.point_inds = inds

@@ -134,9 +134,25 @@ def ending(log_probs: np.ndarray) -> np.ndarray:
     return found
 
 
+def unfinished(log_probs: np.ndarray) -> np.ndarray:
+    found = log_probs.copy()
+    found[-7:] = 0
+    return found
+
+
+def jumping(log_probs: np.ndarray) -> np.ndarray:
+    found = log_probs.copy()
+    found[:, 40:-2] = found[:, 42:]
+    return found
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
+        (unfinished, "constant_chunks", f"zeros for every frame in 7 of {NUM_CHUNKS} chunks"),
+        (jumping, "frame_jump", "from frame 40 of a chunk on the candidate is early by 2 frames"),
+        (lambda y: np.log(np.exp(y) + 1e-3), "values", "adds 0.001 to every probability"),
+        (lambda y: -y, "values", "with the sign turned (negative log-likelihoods)"),
         (lambda y: y[:, ::-1], "time_reversed", "frames run backwards"),
         (lambda y: np.maximum(y, np.log(1e-2)), "values", "cut off at -4.605 (0.01)"),
         (cooled, "temperature", "are 2 times the baseline's"),
@@ -210,6 +226,48 @@ def test_decisions_in_place_of_scores_are_recognised(tmp_path):
     decided = (np.random.default_rng(0).random((NUM_CHUNKS, 100, 3)) < 0.5).astype(np.float32)
     ((_, problem),) = against(tmp_path, decided).failed
     assert "3 columns from 0 to 1 are local speakers" in problem
+
+
+@pytest.mark.parametrize("change", [unfinished, lambda y: -y])
+def test_frames_that_were_never_written_say_nothing_of_the_others(tmp_path, change):
+    found = faults(against(tmp_path, change(GOOD).astype(np.float32)))
+    assert not {"repeated_chunk", "class_order", "frame_shift"} & set(found)
+    assert "log-softmax" not in found.get("values", "")
+
+
+def test_dumps_of_scores_alone_accuse_no_stage(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, size in (("a", 0.0), ("b", 0.5)):
+        (tmp_path / name).mkdir()
+        noisy = GOOD + rng.normal(0, 1, GOOD.shape) * size
+        noisy -= np.log(np.exp(noisy).sum(axis=-1, keepdims=True))
+        against(tmp_path / name, noisy.astype(np.float32))
+    sides = [f"recorded:{tmp_path / name}" for name in "ab"]
+    found = faults(workbench.parity(*sides, {"one": SPEECH}, params=QUICK))
+    assert list(found) == ["weights"]
+    assert found["weights"].startswith("only the outputs are known on both sides")
+
+
+def test_a_batch_that_comes_twice_is_told_from_another_order(tmp_path):
+    stale = GOOD.copy()
+    stale[8:12] = stale[4:8]
+    found = faults(against(tmp_path, stale))
+    assert "(at least 4 of 26, from chunk 8 to 11; chunk 8 is 4, 11 is 7): a buffer" in found["chunk_order"]
+    assert "another order" in faults(against(tmp_path, GOOD[::-1]))["chunk_order"]
+
+
+def test_recordings_under_each_others_names_are_named(tmp_path):
+    (tmp_path / "geometry.json").write_text(json.dumps(asdict(GEOMETRY)))
+    recordings = {name: speech(seed=seed) for seed, name in enumerate(("one", "two", "three"))}
+    held = {"one": "two", "two": "one", "three": "three"}
+    for name, other in held.items():
+        np.savez(tmp_path / f"{name}.npz", log_probs=scores(recordings[other]))
+    result = workbench.parity(Network(), f"recorded:{tmp_path}", recordings, params=QUICK)
+    for name, other in (("one", "two"), ("two", "one")):
+        (finding,) = [f for f in result.recordings[name].findings if f.severity == "fault"]
+        assert finding.words.startswith(f"the candidate's {name!r} is what the baseline has of {other!r}")
+    assert not result.recordings["three"].findings
+    assert set(faults(result)) == {"mixed_recordings"}
 
 
 def test_two_dumps_are_judged_by_their_patterns_alone(tmp_path):

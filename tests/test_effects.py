@@ -206,3 +206,23 @@ def test_thresholds_that_no_unit_vectors_have_are_refused(value, space):
         convert_threshold(value, space, "euclidean")
     with pytest.raises(InputError, match="unknown space"):
         convert_threshold(0.5, "angle", "euclidean")
+
+
+def test_a_card_calls_a_value_that_is_not_set_by_its_name():
+    table = results_table(
+        {"loop_prob": [0.5, 0.9, None]},
+        np.array([[30.0, 20.0, 10.0]] * 2),
+        np.full(2, 100.0),
+        num_speakers=np.array([[2, 7, 3]] * 2),
+    )
+    words = effect_card(table, "loop_prob").words
+    assert "3 at none" in words
+    assert "10.0 % (at none)" in words
+    assert "nan" not in words
+
+
+def test_a_card_gives_three_digits_of_mean_numbers():
+    axes = {"Fa": [0.1, 0.2, 0.3], "Fb": [1.0, 2.0, 3.0]}
+    numbers = np.array([[2, 2, 3, 5, 5, 6, 4, 4, 4]])
+    table = results_table(axes, np.ones((1, 9)), np.full(1, 100.0), num_speakers=numbers)
+    assert "5.33 to 4 speakers from 0.2 to 0.3" in effect_card(table, "Fa").words

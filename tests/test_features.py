@@ -87,7 +87,11 @@ def test_a_missing_key_is_named(tmp_path, arrays):
 
 @pytest.mark.parametrize(
     ("segments", "message"),
-    [([[0.0, 1.0]], "do not fit"), ([[0.0, 1.0], [2.0, 2.0]], "end after start")],
+    [
+        ([[0.0, 1.0]], "do not fit"),
+        ([[0.0, 1.0], [2.0, 2.0]], "end after start"),
+        ([[2.0, 3.0], [0.0, 1.0]], "in the order of their starts"),
+    ],
 )
 def test_segments_that_make_no_sense_are_named(tmp_path, segments, message):
     np.savez(tmp_path / "a.npz", uri="a", embeddings=np.zeros((2, 3)), segments=np.array(segments))

@@ -112,6 +112,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what the exporter thinks of
     [
         ("", "batch", ""),
         ("", None, "max_batch = 1\n"),
+        ("", None, ""),
         ("flat", "batch", 'input_axes = ["batch", "time"]\n'),
         ("transposed", "batch", 'output_axes = ["batch", "class", "time"]\n'),
         ("probs", "batch", 'values = "probs"\n'),
@@ -128,6 +129,20 @@ def test_a_described_segmentation_file_is_a_full_runtime(
     np.testing.assert_allclose(file.segment(waveforms), source.segment(waveforms), atol=1e-3)
     assert file.decide(waveforms).shape == (*file.segment(waveforms).shape[:2], 3)
     assert list(file.stages(waveforms)) == ["log_probs"]
+
+
+def test_a_batch_that_is_part_of_the_graph_is_kept_to(segmentation, tmp_path, rng):
+    folders = [tmp_path / name for name in ("any", "four")]
+    for folder in folders:
+        folder.mkdir()
+    any_batch, fixed = (described(folder, segmentation(), SEGMENTATION) for folder in folders)
+    graph = onnx.load(fixed)
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(graph, fixed)
+    waveforms = rng.normal(0, 0.1, (6, 16000)).astype(np.float32)
+    found = load_runtime(f"onnx:{fixed}").segment(waveforms)
+    expected = load_runtime(f"onnx:{any_batch}").segment(waveforms)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_described_wespeaker_file_picks_frames_by_masks(embedding, golden, tmp_path, rng):

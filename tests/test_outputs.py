@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import tomllib
 
@@ -77,6 +78,21 @@ def test_merging_what_is_there_already_leaves_every_byte(tmp_path):
     assert merge_toml(SweepSettings(), tmp_path / "config.toml") == CONFIG
 
 
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+def test_ends_of_lines_are_those_of_the_config(tmp_path, mark):
+    config, crlf = tmp_path / "config.toml", CONFIG.replace("\n", "\r\n").encode()
+    config.write_bytes(mark + crlf)
+    write_best(tmp_path, SweepSettings(), config=config)
+    assert (tmp_path / "best.toml").read_bytes() == crlf
+    write_best(tmp_path, CHOSEN, config=config, remarks=["where from", ""])
+    lines = (tmp_path / "best.toml").read_bytes().split(b"\n")
+    assert lines[:2] == [b"# where from\r", b"#\r"]
+    assert b"Fa = 0.11\r" in lines
+    assert all(line.endswith(b"\r") for line in lines[:-1])
+    write_best(tmp_path, SweepSettings(clustering=AHCParams(linkage="average")), config=config)  # a new key
+    assert all(line.endswith(b"\r") for line in (tmp_path / "best.toml").read_bytes().split(b"\n")[:-1])
+
+
 def test_merging_another_method_keeps_the_parameters_of_the_first(tmp_path):
     (tmp_path / "config.toml").write_text(CONFIG)
     chosen = SweepSettings(clustering=AHCParams(ahc_threshold=0.8, min_cluster_size=30))
@@ -130,6 +146,14 @@ def test_best_yaml_is_a_params_file_and_says_what_it_cannot_hold():
     for word in ("onset: 0.4", "max_iters: 40", "lda_dim: 128", "convention diarizen"):
         assert any(word in line for line in comments), word
     assert not any("min_duration_off" in line for line in comments)
+
+
+def test_best_toml_says_what_toml_cannot_say():
+    text = merge_toml(SweepSettings(clustering=VBxParams(max_speakers=None, lda_dim=None)))
+    assert text.startswith(
+        "# TOML cannot say lda_dim = none, max_speakers = none: left out here, so DiariZen"
+    )
+    assert "cannot say" not in merge_toml(SweepSettings())
 
 
 def test_best_toml_says_what_diarizen_does_not_know():

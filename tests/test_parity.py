@@ -120,6 +120,18 @@ def test_a_level_that_differs_is_found_in_the_front_end():
     assert "samples scaled by 32768" in said(result, "front_end")
 
 
+def test_samples_that_are_late_by_part_of_a_frame_are_named_by_the_baselines_own_features():
+    late = Faulty(before=lambda x: np.pad(x, ((0, 0), (100, 0)))[:, :-100])
+    result = compare(late)
+    assert said(result, "sample_shift").startswith("the candidate hears the samples late by 100 (6.25 ms)")
+    assert "front_end" not in kinds(result)
+    loud = compare(Faulty(before=lambda x: x / np.abs(x).max(axis=1, keepdims=True)))
+    assert "another front end" not in " ".join(finding.words for finding in loud.all_findings)
+    rng = np.random.default_rng(3)
+    noisy = compare(Faulty(before=lambda x: x + rng.normal(0, 1e-3, x.shape).astype(np.float32)))
+    assert kinds(noisy) == {"front_end"}
+
+
 def test_float16_outputs_are_called_that():
     result = compare(Faulty(lambda y: y.astype(np.float16).astype(np.float32)))
     assert kinds(result) == {"precision"}
@@ -138,6 +150,16 @@ def test_state_that_leaks_is_named_and_noise_is_not_taken_for_it():
     )
     assert "not_repeatable" in kinds(noise)
     assert "state_leak" not in kinds(noise)
+
+
+def test_noise_is_no_shift_by_half_a_frame():
+    rng = np.random.default_rng(1)
+
+    def noisy(log_probs: np.ndarray) -> np.ndarray:
+        logits = log_probs + rng.normal(0, 1, log_probs.shape)
+        return (logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))).astype(np.float32)
+
+    assert "frame_shift" not in kinds(compare(Faulty(noisy)))
 
 
 def test_an_answer_that_depends_on_the_batch_is_named():

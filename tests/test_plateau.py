@@ -49,6 +49,16 @@ def test_widths_count_the_cells_in_a_row_that_are_hardly_worse():
     assert plateaus.iloc[1 * 5 + 1]["width"] == 1  # the lonely minimum
 
 
+def test_unset_is_no_neighbour_where_it_is_another_thing_than_a_number():
+    """Without a Markov model is no step from one that always stays."""
+    cells = pd.DataFrame({"Fa": np.repeat([0.1, 0.2], 3), "loop_prob": [0.5, 0.9, None] * 2})
+    lattice = Lattice.of(cells)
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert lattice.worst_within_step(values).tolist() == [5, 5, 6, 5, 5, 6]
+    assert lattice.widths(values, 10.0).tolist() == [[2, 2], [2, 2], [2, 1]] * 2
+    assert lattice.regions(np.zeros((1, 6), dtype=int)).tolist() == [0, 0, 1, 0, 0, 1]
+
+
 def test_names_have_no_neighbours_and_none_comes_after_all_numbers():
     cells = pd.DataFrame({"linkage": ["ward", "average"] * 3, "max_speakers": [5, 5, None, None, 2, 2]})
     lattice = Lattice.of(cells.astype({"max_speakers": "Int64"}))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.aggregation import FrameGrid, aggregate, speaker_count
+from workbench.aggregation import FrameGrid, aggregate, round_count, speaker_count
 from workbench.binarization import binarize, hysteresis
 from workbench.reconstruction import (
     RECONSTRUCTION_PRESETS,
@@ -53,6 +53,16 @@ def test_frames_lie_where_pyannote_3_1_puts_them():
     assert grid.num_frames == round(12.0 / width - 0.5) + 1
     with pytest.raises(ValueError, match="frame_axis"):
         FrameGrid(chunks, WAVLM, 3, 589, "other")
+
+
+def test_a_part_of_the_chunks_above_the_onset_counts_one_speaker_more():
+    """Whatever the onset, what all chunks hear counts; odd and even numbers are treated alike."""
+    heard = np.arange(31)  # of ten chunks that hear one, two or three speakers
+    average = (heard / np.float32(10)).astype(np.float32)
+    for tenths in (1, 3, 4, 6, 7, 9, 10):
+        expected = heard // 10 + (heard % 10 > tenths)
+        np.testing.assert_array_equal(round_count(average, tenths / 10), expected)
+    np.testing.assert_array_equal(round_count(average), np.round(heard / 10))
 
 
 def test_averages_count_only_the_chunks_that_see_a_frame():

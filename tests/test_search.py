@@ -18,6 +18,7 @@ from sweep_corpus import make_features, make_reference
 
 from workbench.clustering import AHCParams
 from workbench.errors import InputError
+from workbench.sweeps.grid import column_of
 from workbench.sweeps.run import Common, Evaluator, Recording
 from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.store import Store
@@ -245,6 +246,24 @@ def test_the_edge_of_a_grid_is_noticed():
     lattice = Lattice.of(cells[["Fa"]])
     assert lattice.edges(0) == ["Fa = 0.1 is the lowest value tried"]
     assert lattice.edges(0, [1]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "on_edge"),
+    [
+        ("num_speakers_forced", [1, 3, None], []),  # unset is no end, and leaves two numbers
+        ("lda_dim", [16, 32, 64, None], [0, 2]),
+        ("max_speakers", [1, 2, 3, None], [2]),
+        ("loop_prob", [0.5, 0.9, 1.0], [0]),
+        ("onset", [0.3, 0.5, 1.0], [0]),
+    ],
+)
+def test_no_grid_is_widened_beyond_what_a_parameter_can_be(name, values, on_edge):
+    cells = pd.DataFrame({name: column_of(name, values)})
+    everywhere = range(len(values))
+    assert [place for place in everywhere if edges(cells, place)] == on_edge
+    lattice = Lattice.of(cells)
+    assert [place for place in everywhere if lattice.edges(place)] == on_edge
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,27 @@ def test_the_heatmap_shows_every_cell_and_leaves_holes_blank():
     assert {"a", "b", "c", "x", "<y>", "Fa", "Fb", "★", "4.0 %", "1.0 %"} <= set(texts)
 
 
+def test_the_full_star_is_filled_and_the_empty_one_is_not():
+    marks = [(0, 0, "★"), (1, 0, "☆")]
+    drawn = heatmap_svg(np.array([[1.0, 2.0]]), "ab", "c", x_title="x", y_title="y", marks=marks)
+    fills = {text.text: text.get("fill") for text in ElementTree.fromstring(drawn) if text.text in ("★", "☆")}
+    assert fills == {"★": "#000", "☆": "#fff"}
+
+
+def test_a_recording_says_what_it_had_and_what_it_has():
+    drawn = pairs_svg(["a", "b", "c"], np.array([25.4, 1.7, np.nan]), np.array([2.8, 1.71, 3.0]))
+    texts = [text.text for text in ElementTree.fromstring(drawn) if text.tag.endswith("text")]
+    assert texts[:6] == ["a", "25.4 → 2.8", "b", "1.7", "c", "3.0"]
+
+
+def test_lines_across_all_cells_are_left_out():
+    errors = np.array([[20.0, 10.0, 15.0, 12.0]] * 3)
+    table = results_table({"Fa": (1, 2), "Fb": (1, 2)}, errors, np.full(3, 100.0))
+    page = summary_html(summarise_tuning(table, {"Fa": 1, "Fb": 1}))
+    assert "url(#wb-hatch)" not in page
+    assert "all cells: not significantly worse than the best" in page
+
+
 def test_drawings_of_nothing_and_of_constants_are_still_drawings():
     drawings = (
         heatmap_svg(np.full((2, 2), np.nan), "ab", "cd", x_title="x", y_title="y"),

@@ -15,6 +15,7 @@ FrameAxis = Literal["receptive_field", "chunk"]
 `chunk` (pyannote 3.1): the duration of a chunk divided by its number of frames, as both.
 """
 
+_ROUNDING = 1e-6  # of averages in float32; parts that differ at all do so by more
 _EPSILON = 1e-12  # weight of warm-up frames, and what keeps an average over no chunk finite
 
 
@@ -129,12 +130,13 @@ def speaker_count(
     ----------
     features : segmentations and time axes
     frame_axis : how frames are placed in time
-    onset : fraction of the chunks that must hear one speaker more for one more to count
+    onset : one speaker more counts where more than this fraction of the chunks hear one more; with 1,
+        only what all of them hear counts
 
     Returns
     -------
     count : uint8 array, shape (num_frames,)
-        Halves round to even: an average of 0.5 counts 0, of 1.5 counts 2.
+        With the onset of 0.5, halves round to even: an average of 0.5 counts 0, of 1.5 counts 2.
     """
     return round_count(average_speakers(features, frame_axis), onset)
 
@@ -147,5 +149,16 @@ def average_speakers(features: Features, frame_axis: FrameAxis = "receptive_fiel
 
 
 def round_count(average: np.ndarray, onset: float = 0.5) -> np.ndarray:
-    """Whole speakers from averages over chunks, uint8: a part above `onset` counts as one more."""
-    return np.maximum(np.rint(average + np.float32(0.5 - onset)), 0).astype(np.uint8)
+    """Whole speakers from averages over chunks, uint8: a part above `onset` counts as one more.
+
+    Examples
+    --------
+    >>> average = np.array([0.5, 1.0, 1.3, 1.5, 2.4], dtype=np.float32)
+    >>> [round_count(average, onset).tolist() for onset in (0.3, 0.5, 1.0)]
+    [[1, 1, 1, 2, 3], [0, 1, 1, 2, 2], [0, 1, 1, 1, 2]]
+    """
+    if onset == 0.5:
+        return np.rint(average).astype(np.uint8)  # halves to even, as the reference
+    # rounding a shifted average would send its halves to even, too: 1.3 up and 0.3 down, for 0.3
+    whole = np.floor(average)
+    return (whole + (average - whole > onset + _ROUNDING)).astype(np.uint8)

@@ -84,6 +84,22 @@ def read_header(path: str | os.PathLike[str]) -> tuple[str, Literal["chunks", "s
     return _uri(path, header), kind
 
 
+def read_duration(path: str | os.PathLike[str]) -> float | None:
+    """Where the last chunk of a features file ends (s), without reading its arrays.
+
+    None for features of segments, and for files that `load_features` refuses.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            start, duration, step = archive["chunks"].tolist()
+            with archive.zip.open("segmentations.npy") as member:
+                np.lib.format.read_magic(member)
+                (num_chunks, *_), _, _ = np.lib.format.read_array_header_1_0(member)
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error):
+        return None
+    return float(start + duration + step * (num_chunks - 1)) if num_chunks else None
+
+
 def _chunk_features(path: Path, arrays: dict[str, np.ndarray]) -> Features:
     _require_keys(path, arrays, _CHUNK_KEYS)
     segmentations = _numbers(path, arrays, "segmentations", "(num_chunks, num_frames, num_local_speakers)", 3)
@@ -123,6 +139,8 @@ def _segment_features(path: Path, arrays: dict[str, np.ndarray]) -> SegmentFeatu
         )
     if not (np.isfinite(segments).all() and (segments[:, 1] > segments[:, 0]).all()):
         raise RecordingError(f"{path}: segments must be finite with end after start, in seconds")
+    if (np.diff(segments[:, 0]) < 0).any():
+        raise RecordingError(f"{path}: segments must stand in the order of their starts; sort them by time")
     if np.isinf(embeddings).any():
         raise RecordingError(f"{path}: embeddings hold infinite values; a missing embedding must be NaN")
     return SegmentFeatures(uri=_uri(path, arrays), embeddings=embeddings, segments=segments)

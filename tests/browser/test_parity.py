@@ -135,6 +135,19 @@ def test_parity_leads_from_a_flip_to_its_scores_and_its_sound(lab):
     assert [float(end) / whole for end in marked] == pytest.approx([0.25, 0.5], abs=0.01)
     assert "flip" in counts.inner_text()
 
+    # a page that is zoomed is drawn anew, in the pixels of the screen
+    session = page.context.new_cdp_session(page)
+    override = {"width": 1500, "height": 1800, "deviceScaleFactor": 2, "mobile": False}
+    session.send("Emulation.setDeviceMetricsOverride", override)
+    page.wait_for_function(
+        """() => {
+            const canvas = document.querySelector("canvas.wb-parity-lanes");
+            return canvas.width === 2 * Math.round(canvas.getBoundingClientRect().width);
+        }"""
+    )
+    session.send("Emulation.clearDeviceMetricsOverride")
+    session.detach()
+
     # a page that is reloaded shows the same
     lab.wait_idle()
     lab.reload(PARITY)

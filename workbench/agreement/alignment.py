@@ -23,7 +23,7 @@ class Alignment:
 
     axes: tuple[int, int, int] = (0, 1, 2)  # transposition to (chunk, frame, class)
     normalise: str = ""  # "log": probabilities come in; "log_softmax": scores that do not sum to one;
-    # "base_10", "base_2": logarithms to another base
+    # "base_10", "base_2": logarithms to another base; "negated": their signs turned
     chunks: np.ndarray | None = None  # int64 (num_chunks,): candidate's chunk for every one of the baseline
     frames: np.ndarray | None = None  # float64 (num_chunks or 1, num_frames): position in that chunk
     classes: np.ndarray | None = None  # int64 (num_classes,): candidate's column for every class
@@ -107,6 +107,8 @@ def values_as_log_probs(values: np.ndarray, normalise: str) -> np.ndarray:
     """Natural-log probabilities from what a side put out."""
     if normalise == "log":
         return np.log(np.maximum(values, np.finfo(np.float32).tiny))
+    if normalise == "negated":
+        return -values
     if normalise.startswith("base_"):
         scaled: np.ndarray = values * np.float32(np.log(int(normalise.removeprefix("base_"))))
         return scaled

@@ -59,4 +59,11 @@ def find_chunk_order(comparison: FrameComparison) -> Finding | None:
         how += "".join(f", its {c} the baseline's {p}" for c, p in rest)
         how += " …" if len(pairs) > _SHOWN else ""
     words = f"the candidate's chunks are in another order: {how}"
+    if all(equal[p] >= _THE_SAME for _, p in pairs):  # those are in their own places, too
+        (begin, source), (last, end) = pairs[0], pairs[-1]
+        words = (
+            f"the candidate has chunks of before again (at least {len(moved)} of {num_chunks}, from "
+            f"chunk {begin} to {last}; chunk {begin} is {source}, {last} is {end}): a buffer that was not "
+            "filled again"
+        )
     return Finding(kind="chunk_order", words=words, side="candidate", details={"chunks": pairs[:_MOST]})

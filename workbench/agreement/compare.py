@@ -15,6 +15,7 @@ from workbench.agreement.findings import Finding, unique
 from workbench.agreement.flips import NEAR_TIE, FrameComparison, compare_frames, count_flips, find_flips
 from workbench.agreement.front_end import name_front_end
 from workbench.agreement.guards import OutputGuard, collapsed_classes
+from workbench.agreement.own_features import name_by_own_features
 from workbench.agreement.recording_result import RecordingParity
 from workbench.agreement.sides import (
     SAMPLE_RATE,
@@ -174,7 +175,10 @@ def _judged(
             if heard is None:
                 heard = cut_chunks(waveform, chunking.starts[[worst]], chunking.window_samples)
             said = explain(stages, shown[0], shown[1], _lower_precision(mine, theirs))
-            findings += name_front_end(said, shown[0], shown[1], heard)
+            said = name_front_end(said, shown[0], shown[1], heard)
+            if isinstance(mine, LiveFeed) and "fbank" in shown[1]:
+                said = name_by_own_features(said, mine, worst, shown[1]["fbank"])
+            findings += said
     duration = row.duration
     return replace(
         row,

@@ -15,6 +15,7 @@ STAGE_TOLERANCE = 1e-4
 """Largest difference of a stage, relative to its largest value (at least 1), that rounding explains."""
 
 _FRONT_END = ("fbank", "wav_norm")  # stages before the network proper
+_OUTPUT = "log_probs"
 _GROWTH = 30  # times that rounding may grow from the first product to the output
 _LOUD = (2.0**15, 2.0**31)  # full scales that samples are wrongly multiplied or divided by
 _FLOAT16, _BFLOAT16 = 2.0**-11, 2.0**-8  # rounding of a number with 11 and 8 significant bits
@@ -160,6 +161,13 @@ def explain(
                 f"stays at that level ({max(later):.1e} at most): as lower precision does, {bits}; {agree}"
             )
         return [Finding(kind="precision", words=words, side="candidate", details=details)]
+    if len(stages) == 1 and first.stage == _OUTPUT:
+        words = (
+            f"only the outputs are known on both sides; they differ by up to {first.max_abs_diff:.3g}, "
+            f"{level}: other weights, another computation, or other samples or features (record both with "
+            "--stages all to tell)"
+        )
+        return [Finding(kind="weights", words=words, side="candidate", details=details)]
     front = first.stage in _FRONT_END
     cause = (
         "another front end (window, dither, scaling, or samples that are shifted)"

@@ -180,6 +180,8 @@ def _added(one: np.ndarray, other: np.ndarray, _step: float) -> FeatureRelation 
         with np.errstate(over="ignore", invalid="ignore"):
             energies = [np.exp(np.clip(each * to_nats, -80, 80)) for each in (one, other)]
         kept = energies[0] < np.quantile(energies[0], 0.5)  # where an addition is seen
+        if not kept.any():  # a level that lies beyond what a logarithm undoes
+            continue
         added = float(np.median((energies[1] - energies[0])[kept]))
         if added == 0:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class OutputGuard:
     infinite: int = 0
     num_chunks: int = 0
     moves: float = 0.0  # most that any class changes within a chunk
+    still_chunks: list[int] = field(default_factory=list)  # in which every frame has the same values
+    still_zero: bool = True  # whether those values are all 0
 
     def add(self, log_probs: np.ndarray) -> None:
         """Look at a batch, shape (num_chunks, num_frames, num_classes)."""
@@ -45,7 +47,11 @@ class OutputGuard:
                 self.first_bad_chunk = self.num_chunks + int(np.flatnonzero(bad)[0])
             self.num_bad_chunks += int(bad.sum())
             log_probs = np.where(finite, log_probs, 0.0)
-        self.moves = max(self.moves, float(np.ptp(log_probs, axis=1).max()))
+        moves = np.ptp(log_probs, axis=1).max(axis=-1)
+        self.moves = max(self.moves, float(moves.max()))
+        still = np.flatnonzero((moves <= 1e-6) & finite.all(axis=(1, 2)))
+        self.still_chunks += (self.num_chunks + still).tolist()
+        self.still_zero &= not log_probs[still].any()
         low, high = log_probs.min(axis=(0, 1)), log_probs.max(axis=(0, 1))
         self.lowest = low if self.lowest is None else np.minimum(self.lowest, low)
         self.highest = high if self.highest is None else np.maximum(self.highest, high)
@@ -78,7 +84,30 @@ class OutputGuard:
             elif self.moves <= 1e-6:
                 words = f"the {side} puts out the same values for every frame of a chunk"
                 found.append(Finding(kind="constant_output", words=words, side=side))
+            elif self.still_chunks:
+                values = "zeros" if self.still_zero else "the same values"
+                share = f"{len(self.still_chunks)} of {self.num_chunks} chunks"
+                words = (
+                    f"the {side} puts out {values} for every frame in {share} "
+                    f"({_ranges(self.still_chunks)}): a batch that was not computed, or not written"
+                )
+                details = {"chunks": self.still_chunks[:64]}
+                found.append(Finding(kind="constant_chunks", words=words, side=side, details=details))
         return found
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers in words.
+
+    Examples
+    --------
+    >>> _ranges([3, 4, 5, 9])
+    '3 to 5, 9'
+    """
+    cuts = np.flatnonzero(np.diff(numbers) > 1) + 1
+    parts = [(int(part[0]), int(part[-1])) for part in np.split(np.asarray(numbers), cuts)]
+    shown = [str(first) if first == last else f"{first} to {last}" for first, last in parts[:4]]
+    return ", ".join(shown) + (" …" if len(parts) > 4 else "")
 
 
 def collapsed_classes(

@@ -54,8 +54,8 @@ def try_hypotheses(
     side = "candidate" if feeds[0] is live else "baseline"
     guesses = [
         *(_channel(name, waveform, source) for name, waveform in channels.items()),
-        *_guesses(),
-        *_normalisations(),
+        *guesses_of_recordings(),
+        *guesses_of_chunks(),
     ]
     best = trial.best(guesses)
     if best is not None:
@@ -65,7 +65,7 @@ def try_hypotheses(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Guess:
+class Guess:
     """Something else that a program may have heard."""
 
     kind: str
@@ -104,7 +104,7 @@ class _Trial:
         """Whether so many chunks more can be run."""
         return self.spent + runs * self.seconds < _SECONDS
 
-    def best(self, guesses: Sequence[_Guess]) -> _Guess | None:
+    def best(self, guesses: Sequence[Guess]) -> Guess | None:
         """The guess that explains most, if it explains enough; all are tried on one chunk first."""
         found: dict[int, float] = {}
         for number, guess in enumerate(guesses):
@@ -117,7 +117,7 @@ class _Trial:
                 return guesses[number]
         return None
 
-    def left(self, guess: _Guess, rows: list[int]) -> float:
+    def left(self, guess: Guess, rows: list[int]) -> float:
         """Part of the difference that is left if the model hears something else, in some of the chunks."""
         heard = self.live.waveform if guess.change is None else guess.change(self.live.waveform)
         starts = self.chunking.starts[self.chunks[rows]]
@@ -188,12 +188,13 @@ class _Trial:
         return best, left
 
 
-def _channel(name: str, waveform: np.ndarray, source: Path | None) -> _Guess:
+def _channel(name: str, waveform: np.ndarray, source: Path | None) -> Guess:
     said = f"heard {name} of {source}, not the first channel"
-    return _Guess(kind="channel", said=said, change=lambda _: waveform)
+    return Guess(kind="channel", said=said, change=lambda _: waveform)
 
 
-def _guesses() -> list[_Guess]:
+def guesses_of_recordings() -> list[Guess]:
+    """What a program may have done to a whole recording."""
     plain: tuple[tuple[str, str, Heard], ...] = (
         ("level", "heard the samples in the range of 16-bit numbers (times 32768)", lambda w: w * 32768),
         ("level", "heard the samples divided by 32768", lambda w: w / 32768),
@@ -213,17 +214,18 @@ def _guesses() -> list[_Guess]:
         )
         for rate, taken in _RATES
     )
-    return [_Guess(kind=kind, said=said, change=change) for kind, said, change in (*plain, *rates)]
+    return [Guess(kind=kind, said=said, change=change) for kind, said, change in (*plain, *rates)]
 
 
-def _normalisations() -> list[_Guess]:
+def guesses_of_chunks() -> list[Guess]:
+    """What a program may do to every chunk before its model hears it."""
     several: dict[str, Heard] = {
         "normalises every chunk to mean 0 and deviation 1": _standardised,
         "scales every chunk to a peak of 1": lambda w: w / max(np.abs(w).max(), 1e-9),
         "removes the mean of every chunk": lambda w: w - w.mean(),
     }
     return [
-        _Guess(kind="normalisation", said=f"{said} before the model", per_chunk=change)
+        Guess(kind="normalisation", said=f"{said} before the model", per_chunk=change)
         for said, change in several.items()
     ]
 

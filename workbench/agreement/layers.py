@@ -156,7 +156,7 @@ class LadderResult:
             for stage in self.unlike_siblings:
                 words = (
                     f"{stage.stage} differs by itself far more than other stages of its kind: "
-                    f"{stage.own_max_abs_diff:.3g}; its weights, scales or zero points are wrong on top"
+                    f"{stage.own_max_abs_diff:.3g}; look at its weights, scales and zero points first"
                 )
                 found.append(
                     Finding(kind="own_outlier", words=words, side="candidate", details=_facts(stage))

@@ -21,6 +21,7 @@ from workbench.agreement.consequences import Backend, trace
 from workbench.agreement.findings import Finding, unique
 from workbench.agreement.heard import heard_samples
 from workbench.agreement.length_ladder import LengthLadder, climb
+from workbench.agreement.mixed_recordings import name_mixed_recordings
 from workbench.agreement.recording_result import RecordingParity
 from workbench.agreement.repeatability import Repeatability, check_repeatability
 from workbench.agreement.results import ParityResult
@@ -148,6 +149,7 @@ def parity(
             failed.append((uri, problem))
         if on_recording is not None:
             on_recording(uri, result, problem)
+    done = name_mixed_recordings(done)
     exercises = [each.exercise for each in done.values() if each.exercise is not None]
     adequacy: Adequacy = judge(sum(exercises) if exercises else None, geometry.powerset)  # type: ignore[arg-type]
     return ParityResult(

@@ -14,6 +14,7 @@ _MOST = 0.8  # share of the other chunks that must differ for a pattern
 _FEWEST = 4  # chunks, below which a pattern means nothing
 _LEFT = 0.05  # part of the difference (rms) that a relation leaves at most
 _FLOOR = -12.0  # nats: below, scores say no more than "no"
+_LEAST_FRAMES = 8  # that must agree on either side of a jump
 _MOST_LEVELS = 256  # distinct values of 8-bit codes
 
 
@@ -111,6 +112,19 @@ def find_relation(baseline: np.ndarray, candidate: np.ndarray) -> Finding | None
             ", or a scale that was forgotten"
         )
         return _found("temperature", words, factor=factor)
+    added = float(np.median(np.exp(other) - np.exp(one)))
+    if added > 1e-7 and explains(np.log(np.exp(one) + added)):
+        words = f"the candidate adds {added:.2g} to every probability before the logarithm"
+        return _found("values", words, added=added)
+    if moved := _moved_from(one, other):
+        frame, lag = moved
+        late, was = ("late", "repeated") if lag > 0 else ("early", "dropped")
+        number = f"{abs(lag)} frame{'' if abs(lag) == 1 else 's'}"
+        words = (
+            f"from frame {frame} of a chunk on the candidate is {late} by {number}, and before it agrees: "
+            f"{number} {was} there"
+        )
+        return _found("frame_jump", words, frame=frame, frames=lag)
     if explains(_log_softmax(np.exp(one))):
         return _found("values", "the candidate takes the softmax twice")
     for width in (3, 5, 7, 9, 11):
@@ -141,8 +155,15 @@ def find_levels(candidate: np.ndarray, baseline: np.ndarray) -> Finding | None:
 
 
 def find_repeats(baseline: np.ndarray, candidate: np.ndarray, first: int = 0) -> list[int]:
-    """Chunks in which the candidate repeats the one before, and the baseline does not."""
-    same = [np.array_equal(candidate[n], candidate[n - 1], equal_nan=True) for n in range(1, len(candidate))]
+    """Chunks in which the candidate repeats the one before, and the baseline does not.
+
+    Chunks that are the same in every frame repeat nothing: they were never computed.
+    """
+    same = [
+        np.array_equal(candidate[n], candidate[n - 1], equal_nan=True)
+        and bool(np.ptp(candidate[n], axis=0).any())
+        for n in range(1, len(candidate))
+    ]
     meant = [np.allclose(baseline[n], baseline[n - 1], atol=_AGREES) for n in range(1, len(baseline))]
     return [
         first + n + 1 for n, (found, fine) in enumerate(zip(same, meant, strict=True)) if found and not fine
@@ -154,6 +175,26 @@ def repeated(chunks: list[int]) -> Finding:
     shown = ", ".join(map(str, chunks[:6])) + (" …" if len(chunks) > 6 else "")
     words = f"the candidate repeats the chunk before in chunk {shown}: a buffer that was not filled again"
     return _found("repeated_chunk", words, chunks=chunks[:64])
+
+
+def _moved_from(baseline: np.ndarray, candidate: np.ndarray) -> tuple[int, int] | None:
+    """Frame from which on the candidate is shifted, and by how many frames; None where nothing fits."""
+    num_frames = baseline.shape[1]
+    wrong = np.flatnonzero(
+        np.abs(np.maximum(baseline, _FLOOR) - np.maximum(candidate, _FLOOR)).max(axis=(0, 2)) > _AGREES
+    )
+    if not len(wrong) or wrong[0] < _LEAST_FRAMES:
+        return None
+    first = int(wrong[0])
+    for lag in (-1, 1, -2, 2, -3, 3, -4, 4):
+        begin, end = first + max(lag, 0), num_frames + min(lag, 0)
+        if end - begin < _LEAST_FRAMES:
+            continue
+        left = candidate[:, begin:end] - baseline[:, begin - lag : end - lag]
+        before = candidate[:, begin:end] - baseline[:, begin:end]
+        if _rms(np.clip(left, _FLOOR, -_FLOOR)) <= _LEFT * _rms(np.clip(before, _FLOOR, -_FLOOR)):
+            return first, lag
+    return None
 
 
 def _period(wrong: np.ndarray) -> int:

@@ -270,10 +270,11 @@ def best_lag(baseline: np.ndarray, candidate: np.ndarray, frame_step: float) -> 
     tried: dict[float, float] = {lag: left(lag, q) for lag in range(-most, most + 1)}
     best = min(tried, key=lambda lag: (tried[lag], abs(lag)))
     halves = 0.5 * (q[:, 1:] + q[:, :-1])
-    for lag in (int(best) - 1, int(best)):
-        value = left(lag, halves)
-        if value < 0.9 * tried[best]:
-            tried[lag + 0.5] = value
+    before, behind = (left(lag, halves) for lag in (int(best) - 1, int(best)))
+    for lag, value, opposite in ((best - 0.5, before, behind), (best + 0.5, behind, before)):
+        # the mean of two frames also has less noise: what helps on either side alike is no shift
+        if value < 0.9 * tried[best] and value < 0.9 * opposite:
+            tried[lag] = value
     best = min(tried, key=lambda lag: (tried[lag], abs(lag)))
     return float(best), tried[best]
 
@@ -357,6 +358,10 @@ def _values(values: np.ndarray, side: str = "candidate") -> tuple[str, list[Find
     finite = values[np.isfinite(values).all(axis=-1)].astype(np.float64)
     if not len(finite):
         return "", []
+    written = (
+        np.ptp(finite, axis=-1) > 0
+    )  # frames of zeros were never computed, and say nothing of the others
+    finite = finite[written] if written.any() else finite
     if np.isin(finite[:1000], (0.0, 1.0)).all() and np.isin(finite, (0.0, 1.0)).all():
         words = f"the {side} puts out hard decisions (0 and 1), so margins and differences mean nothing"
         return "log", [Finding(kind="values", words=words, side=side, details={"values": "decisions"})]
@@ -366,6 +371,11 @@ def _values(values: np.ndarray, side: str = "candidate") -> tuple[str, list[Find
     with np.errstate(over="ignore"):
         total = np.log(np.exp(finite - finite.max(axis=-1, keepdims=True)).sum(axis=-1)) + finite.max(axis=-1)
     if abs(np.median(total)) > 0.05:
+        with np.errstate(over="ignore"):
+            negated = np.exp(-finite).sum(axis=-1)
+        if np.abs(negated - 1).max() < 0.02:
+            words = f"the {side} puts out log-probabilities with the sign turned (negative log-likelihoods)"
+            return "negated", [Finding(kind="values", words=words, side=side, details={"values": "negated"})]
         for base in (10, 2):
             with np.errstate(over="ignore"):
                 sums = np.power(float(base), finite).sum(axis=-1)

@@ -15,7 +15,7 @@ from workbench.agreement.recording_result import RecordingParity
 from workbench.agreement.sides import SAMPLE_RATE, Feed, LiveFeed
 from workbench.errors import RecordingError
 
-_VAGUE = {"weights", "precision", "context_dependent", "time_scale", "chunk_order", "frame_shift"}
+VAGUE = {"weights", "precision", "context_dependent", "time_scale", "chunk_order", "frame_shift"}
 """Findings that a better explanation takes the place of."""
 _PLACED = {"time_scale", "chunk_order", "frame_shift"}
 """Of those, what says more than a pattern would."""
@@ -47,7 +47,7 @@ def look_again(
         return row
     if found is None:
         return row
-    kept = [each for each in row.findings if each.kind not in _VAGUE or each.severity != "fault"]
+    kept = [each for each in row.findings if each.kind not in VAGUE or each.severity != "fault"]
     return replace(row, findings=unique((found, *kept)))
 
 
@@ -56,7 +56,7 @@ def without_vague(row: RecordingParity) -> tuple[Finding, ...]:
     over = [stage.stage for stage in row.stages if stage.over_tolerance]
     if over and over[0] != _OUTPUT:
         return row.findings
-    return tuple(each for each in row.findings if each.kind not in _VAGUE or each.severity != "fault")
+    return tuple(each for each in row.findings if each.kind not in VAGUE or each.severity != "fault")
 
 
 def worth_it(row: RecordingParity, feeds: tuple[Feed, Feed]) -> bool:

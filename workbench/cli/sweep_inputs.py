@@ -132,4 +132,23 @@ def match(
         found = check_references(used, None, regions)
     else:
         found = require_references(used, None, regions, hint=hint)
-    return list(recordings.values()), failed, [*notes, *(f"warning: {each}" for each in found)]
+    remarks = [str(each) for each in found]
+    if regions is None:  # else they say which part of the recording is meant
+        paths = {uri: path for path, uri, _ in opened.values()}
+        remarks += _beyond_the_end({uri: paths[uri] for uri in recordings}, used)
+    return list(recordings.values()), failed, [*notes, *(f"warning: {each}" for each in remarks)]
+
+
+def _beyond_the_end(paths: dict[str, Path], references: dict[str, Annotation]) -> list[str]:
+    """Remarks on references that go on after the last chunk: perhaps of other recordings of that name."""
+    from workbench.features import read_duration
+    from workbench.scoring.references import check_references
+
+    ends = {uri: read_duration(path) for uri, path in paths.items()}
+    durations = {uri: end for uri, end in ends.items() if end is not None}
+    findings = check_references({uri: references[uri] for uri in durations}, None, None, durations)
+    return [
+        f"{finding}; is it the reference of these features?"
+        for finding in findings
+        if finding.check == "duration"
+    ]

@@ -137,14 +137,15 @@ class Assigner:
 
     @cached_property
     def _twins(self) -> dict[tuple[int, int], np.ndarray]:
-        """Pairs of local speakers -> 0, or minus infinity in the chunks where their embeddings are equal.
+        """Pairs of local speakers -> 0, or minus infinity in the chunks where they are silent and equal.
 
         Exchanging the two changes nothing, so the second is only looked at when the first has a cluster.
+        Who is heard is no twin: which of two equal ones gets a cluster, scipy's rounding decides.
         """
         twins = {}
         for first, second in combinations(range(self.num_slots), 2):
             same = self._which[:, first] == self._which[:, second]
-            same &= self.valid[:, first] & (self.active[:, first] == self.active[:, second])
+            same &= self.valid[:, first] & ~self.active[:, first] & ~self.active[:, second]
             if same.any():
                 twins[first, second] = np.where(same, -np.inf, 0.0)
         return twins

@@ -40,8 +40,10 @@ def training_mask(segmentations: np.ndarray, embeddings: np.ndarray, convention:
     mask : bool array, shape (num_chunks, num_local_speakers)
     """
     num_frames = segmentations.shape[1]
-    # a zero vector has no direction that could be compared; networks never return one
-    finite = np.isfinite(embeddings).all(axis=2) & embeddings.any(axis=2)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(embeddings, axis=2)
+    # what has no length in its own precision has no direction that could be compared; networks return none
+    finite = np.isfinite(length) & (length > 0)
     if convention == "community-1":
         return finite & (num_clean_frames(segmentations) >= 0.2 * num_frames)
     usable = finite & is_active(segmentations)

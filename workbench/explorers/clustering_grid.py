@@ -15,7 +15,7 @@ from pyannote.core import Annotation, Timeline
 from workbench.clustering import PLDA
 from workbench.errors import InputError
 from workbench.explorers.background import NewestOnly
-from workbench.explorers.clustering_grid_controls import ALL
+from workbench.explorers.clustering_grid_controls import ALL, UNSET, option_of
 from workbench.explorers.clustering_grid_sound import GridSound
 from workbench.explorers.clustering_grid_study import GridStudy
 from workbench.explorers.clustering_grid_words import (
@@ -37,6 +37,7 @@ from workbench.plots.tuning_page import write_summary
 from workbench.review import ScoringParams
 from workbench.sweeps import Grid, SweepSettings
 from workbench.sweeps.inputs import Source
+from workbench.tuning.cells import same_value
 from workbench.tuning.lattice import Lattice
 from workbench.tuning.outputs import write_best
 from workbench.tuning.summary import summarise_tuning
@@ -235,7 +236,8 @@ class GridScreen(GridSound):
 
     def _held(self) -> dict[str, Any]:
         """Values of the sliders."""
-        return {name: slider.value for name, slider in self.held.items()}
+        values = {name: slider.value for name, slider in self.held.items()}
+        return {name: None if value == UNSET else value for name, value in values.items()}
 
     def _say(self) -> None:
         self.headline.value = cell_html(self.study, self.cell, self.uris)
@@ -281,7 +283,8 @@ class GridScreen(GridSound):
         for name, value in self.values.items():
             slider = self.held[name]
             known = [option for _, option in slider.options]
-            slider.value = next((each for each in known if _is_same(each, value)), slider.value)
+            wanted = option_of(value)
+            slider.value = next((each for each in known if _is_same(each, wanted)), slider.value)
 
     def _nearest_to_default(self) -> int:
         """The cell that lies closest to the default, which need not be one."""
@@ -295,7 +298,7 @@ class GridScreen(GridSound):
                 numbers = column.to_numpy(dtype=float, na_value=np.nan)
                 distance += np.abs(numbers - value) / max(np.nanmax(numbers) - np.nanmin(numbers), 1e-12)
             else:
-                distance += (column.astype(str) != str(value)).to_numpy()
+                distance += ~same_value(column, value)
         assert lattice is None or len(lattice.ranks) == len(distance)
         return int(np.nanargmin(distance))
 

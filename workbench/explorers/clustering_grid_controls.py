@@ -14,7 +14,8 @@ from workbench.plots import theme
 from workbench.plots.grid_measures import MEASURES
 from workbench.tuning.cells import format_value
 
-ALL = ""  # choice of all recordings; ipywidgets takes None for "nothing chosen"
+ALL = ""  # choice of all recordings; ipywidgets takes None for "nothing chosen", so that
+UNSET = "none"  # stands for it among the values of a parameter
 HINT = "Click a cell, then a turn or an error of it to hear it; ▶ plays what is in view."
 SILENT = "Click a cell, then a turn or an error of it. No audio was given, so nothing can be heard."
 
@@ -28,7 +29,7 @@ class GridControls(ipywidgets.VBox):
     colour : what cells are coloured by
     recordings : all of them, or one
     lanes : the recording whose lanes are shown
-    held : parameter -> slider of its values, where it is neither across nor down
+    held : parameter -> slider of its values (`option_of`), where it is neither across nor down
     best, out_of_fold, default : buttons that go to these cells
     player, errors : sound; what went wrong
     """
@@ -48,8 +49,8 @@ class GridControls(ipywidgets.VBox):
         self.held = {
             name: ipywidgets.SelectionSlider(
                 description=name,
-                options=[(format_value(value), value) for value in _ordered(values)],
-                value=_nearest(values, study.base.value_of(name)),
+                options=[(format_value(value), option_of(value)) for value in _ordered(values)],
+                value=option_of(_nearest(values, study.base.value_of(name))),
                 continuous_update=True,
                 style={"description_width": "initial"},
                 layout={"flex": "1 1 0", "min_width": "200px"},
@@ -78,6 +79,11 @@ class GridControls(ipywidgets.VBox):
         others.add_class("wb-controls")
         top = [choices, self.progress, self.verdict, self.notices, others, self.headline, self.errors]
         return [*top, *([] if figure is None else [self.player, figure])]
+
+
+def option_of(value: Any) -> Any:
+    """A parameter's value as a slider takes it."""
+    return UNSET if value is None else value
 
 
 def _ordered(values: Any) -> list[Any]:

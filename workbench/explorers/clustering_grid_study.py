@@ -94,7 +94,7 @@ class GridStudy:
 
     @property
     def default(self) -> dict[str, Any]:
-        """Values of the swept parameters that are used today."""
+        """Values of the swept parameters that are used today; None also where they have no meaning."""
         return {name: self.base.value_of(name) for name in self.grid.names}
 
     @property
@@ -149,7 +149,7 @@ class GridStudy:
 
     def hypothesis(self, uri: str, cell: int | None) -> Annotation:
         """Output of a cell, of the default where it is None."""
-        values = self.default if cell is None else self.found.table.values(cell)
+        values = {} if cell is None else self.found.table.values(cell)
         return self.sweep_of(uri).hypothesis(values)
 
     def view(self, uri: str, cell: int | None) -> HypothesisView:
@@ -209,8 +209,9 @@ class Found:
     def of(cls, study: GridStudy, results: pd.DataFrame) -> Found:
         """All that follows from the results of `study`."""
         default = study.default
-        cells = Grid.of({name: [value] for name, value in default.items()}, study.base).cells()
-        defaults = pd.concat([study.sweep_of(uri).evaluate(cells) for uri in study.uris], ignore_index=True)
+        as_it_is = pd.DataFrame(index=range(1))  # the base may lack a parameter that only another method has
+        rows = [study.sweep_of(uri).evaluate(as_it_is) for uri in study.uris]
+        defaults = pd.concat(rows, ignore_index=True)
         table = CellTable.of(results, study.grid.names)
         choice = choose(table, default, default_results=defaults)
         plateaus = find_plateaus(table)

@@ -118,6 +118,7 @@ function render({ model, el }) {
   let drawing = 0;
   let waiting = 0; // since when, for the kernel; meanwhile only the newest wish is kept
   let wanted = false;
+  let sharpness = 0; // pixels of the screen per pixel of the page, when it was last drawn
 
   const look = () => model.get("look");
   const axis = (name) => gd._fullLayout[name];
@@ -131,7 +132,7 @@ function render({ model, el }) {
   // -- drawing -------------------------------------------------------------------------------
 
   const begin = (canvas, x, y, w, h) => {
-    const scale = window.devicePixelRatio || 1;
+    const scale = (sharpness = window.devicePixelRatio || 1);
     const [across, high] = [Math.round(w * scale), Math.round(h * scale)];
     if (canvas.width !== across || canvas.height !== high) [canvas.width, canvas.height] = [across, high];
     Object.assign(canvas.style, { left: `${x}px`, top: `${y}px`, width: `${w}px`, height: `${h}px` });
@@ -602,7 +603,10 @@ function render({ model, el }) {
   model.on("change:look", redraw);
   model.on("change:detail", onDetail);
   model.on("change:mode", onMode);
-  const search = setInterval(attach, 300); // the figure is drawn later than this, and may be drawn anew
+  const search = setInterval(() => {
+    attach(); // the figure is drawn later than this, and may be drawn anew
+    if (gd && sharpness && sharpness !== (window.devicePixelRatio || 1)) redraw(); // the page was zoomed
+  }, 300);
   attach();
   return () => {
     clearInterval(search);

@@ -111,6 +111,7 @@ def _heatmap(summary: TuningSummary) -> str:
     values[place] = 100 * table.der[on]
     hatched = np.zeros(values.shape, dtype=bool)
     hatched[place] = choice.not_worse[on]
+    is_telling = not choice.not_worse[on].all()  # lines across everything only hide it
     stopped = np.zeros(values.shape, dtype=bool)
     stopped[place] = np.asarray(~table.converged.all(axis=0))[on]
     marks = [(int(column), int(row), STOPPED_MARK) for row, column in np.argwhere(stopped)]
@@ -129,14 +130,15 @@ def _heatmap(summary: TuningSummary) -> str:
         x_title=lattice.axes[x].name,
         y_title=lattice.axes[y].name,
         marks=marks,
-        hatched=hatched,
+        hatched=hatched if is_telling else None,
     )
     fixed = ", ".join(
         f"{lattice.axes[axis].name} {lattice.axes[axis].label(int(here[axis]))}" for axis in others
     )
     note = (
         f"{DEFAULT_MARK} default, {BEST_MARK} best, {STABLE_MARK} steadiest, {STOPPED_MARK} some recording "
-        "hit the iteration cap; hatched: not significantly worse than the best; blank: not run."
+        f"hit the iteration cap; {'hatched' if is_telling else 'all cells'}: not significantly worse than "
+        "the best; blank: not run."
     )
     if fixed:
         note += f" The other parameters as in the best cell: {fixed}."

@@ -66,9 +66,11 @@ def heatmap_svg(
                     parts.append(f'<rect x="{x}" y="{y}" width="{wide}" height="{height}" fill="{fill}"/>')
     for column, row, mark in marks:
         x, y = left + (column + 0.5) * width, top + (num_y - 0.5 - row) * height
+        # outlined, a full star would look like an empty one
+        fill, stroke = ("#000", "#fff") if mark == BEST_MARK else ("#fff", "#000")
         parts.append(
-            f'<text x="{x:.1f}" y="{y + 5:.1f}" text-anchor="middle" font-size="15" fill="#fff" '
-            f'stroke="#000" stroke-width="2.4" paint-order="stroke">{mark}</text>'
+            f'<text x="{x:.1f}" y="{y + 5:.1f}" text-anchor="middle" font-size="15" fill="{fill}" '
+            f'stroke="{stroke}" stroke-width="2.4" paint-order="stroke">{mark}</text>'
         )
     foot = top + num_y * height
     for column in _some(num_x):
@@ -138,7 +140,7 @@ def pairs_svg(labels: Sequence[str], before: np.ndarray, after: np.ndarray, unit
     row, left, width, top = 16, 150, 640, 8
     everything = np.concatenate([before, after])
     high = float(np.nanmax(everything)) if np.isfinite(everything).any() else 1.0
-    scale = (width - left - 60) / (high or 1.0)
+    scale = (width - left - 80) / (high or 1.0)
     parts = []
     for number, (label, old, new) in enumerate(zip(labels, before, after, strict=True)):
         y = top + row * (number + 0.5)
@@ -156,7 +158,10 @@ def pairs_svg(labels: Sequence[str], before: np.ndarray, after: np.ndarray, unit
             )
         parts.append(f'<circle cx="{end:.1f}" cy="{y:.1f}" r="3.4" fill="{theme.TEXT}"/>')
         far = max(new, old if math.isfinite(old) else new)
-        parts.append(_text(left + far * scale + 9, y + 4, f"{new:.1f}", "start"))
+        said = f"{new:.1f}"
+        if math.isfinite(old) and f"{old:.1f}" != said:
+            said = f"{old:.1f} → {said}"
+        parts.append(_text(left + far * scale + 9, y + 4, said, "start"))
     foot = top + row * len(labels)
     parts.append(_text(left, foot + 16, f"{unit}: {DEFAULT_MARK} default, ● chosen cell", "start"))
     return _svg(width, foot + 24, parts, unit)

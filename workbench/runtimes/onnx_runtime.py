@@ -213,16 +213,22 @@ class OnnxRuntime:
         return order_output(arrays[0 if wiring.output is None else names.index(wiring.output)], wiring, self)
 
     def _run(self, session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """All outputs; larger batches than the graph takes are run in parts."""
+        """All outputs; a batch that the graph does not take is run in parts, the last one filled up."""
         metadata = getattr(self, "metadata", None)
         most = metadata.wiring.max_batch if metadata is not None else None
+        fixed = None if metadata is None else fixed_batch(session, metadata.wiring)
         batch = len(next(iter(inputs.values())))
-        if most is not None and batch > most:
+        size = fixed or most
+        if size is not None and batch > size:
             parts = [
-                self._run(session, {name: array[first : first + most] for name, array in inputs.items()})
-                for first in range(0, batch, most)
+                self._run(session, {name: array[first : first + size] for name, array in inputs.items()})
+                for first in range(0, batch, size)
             ]
             return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        if fixed is not None and batch < fixed:
+            rows = np.minimum(np.arange(fixed), batch - 1)  # the last one again: no row depends on another
+            filled = self._run(session, {name: array[rows] for name, array in inputs.items()})
+            return [array[:batch] for array in filled]
         try:
             with denormals(flush=self.options.denormal == "flush"):
                 return cast(list[np.ndarray], session.run(None, inputs))
@@ -312,6 +318,22 @@ class OnnxRuntime:
                 "use providers=cpu, or list cpu last to fall back to it"
             )
         return session
+
+
+def fixed_batch(session: onnxruntime.InferenceSession, wiring: Wiring) -> int | None:
+    """The only batch that a graph takes, where its input was exported with one; None where any goes.
+
+    Parameters
+    ----------
+    session : of the graph
+    wiring : names its input and the order of that input's axes
+    """
+    inputs = session.get_inputs()
+    shape = next((value.shape for value in inputs if value.name == wiring.input), inputs[0].shape)
+    if len(shape) != len(wiring.input_axes):
+        return None  # said when it runs, with both shapes
+    size = shape[wiring.input_axes.index("batch")]
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def select_frames(mask: np.ndarray, num_frames: int) -> np.ndarray:

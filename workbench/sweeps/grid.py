@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.clustering.params import unknown_name
 from workbench.errors import InputError, expect
 from workbench.sweeps.outcome import RESULT_COLUMNS
 from workbench.sweeps.settings import (
@@ -22,6 +21,7 @@ from workbench.sweeps.settings import (
     column_name,
     from_cell,
     parameter_names,
+    unknown_parameter,
 )
 
 __all__ = ["Grid", "SweepSettings"]
@@ -172,7 +172,7 @@ def _check_name(name: str, base: SweepSettings | None) -> None:
     if base is not None and isinstance(base.clustering, PluginParams):
         return  # its parameters are its own
     if name not in parameter_names():
-        raise InputError(unknown_name(name, set(parameter_names())))
+        raise unknown_parameter(name)
 
 
 def _parse_values(name: str, text: str) -> tuple[Any, ...]:

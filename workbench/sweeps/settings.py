@@ -75,7 +75,7 @@ class SweepSettings:
     loop_prob: float | None = None  # VBx: probability of staying with a speaker; None: no Markov model
     precision: str = "f64"  # VBx: of its arithmetic; f32 is faster and not exact
     median_filter: int = 1  # frames over which the segmentations are smoothed again; 1: as they are
-    onset: float = 0.5  # fraction of the chunks that must hear one speaker more to count one more
+    onset: float = 0.5  # one speaker more counts where more than this fraction of the chunks hear it
     min_duration_on: float = 0.0  # s, shorter turns are removed
     min_duration_off: float = 0.0  # s, shorter pauses within a speaker are filled
 
@@ -122,7 +122,7 @@ class SweepSettings:
             return self._replace_plugin(self.clustering, values)
         for name in values:
             if name not in parameter_names():
-                raise InputError(unknown_name(name, set(parameter_names())))
+                raise unknown_parameter(name)
         chooses = "method" in values or "preset" in values
         clustering: AnyClustering = self.clustering
         if "preset" in values:
@@ -213,6 +213,11 @@ def parameter_names() -> tuple[str, ...]:
     ]
     own = [entry.name for entry in dataclasses.fields(SweepSettings) if entry.name != "clustering"]
     return tuple(dict.fromkeys(["method", "preset", *clustering, "num_speakers_forced", *own]))
+
+
+def unknown_parameter(name: str) -> InputError:
+    """What to raise for a name that cannot be swept; known are the names that people give."""
+    return InputError(unknown_name(name, {_ALIASES.get(each, each) for each in parameter_names()}))
 
 
 def column_name(name: str) -> str:

@@ -203,7 +203,7 @@ def format_value(value: Any) -> str:
     >>> format_value(0.07), format_value(None), format_value("vbx"), format_value(0.7045654963945799)
     ('0.07', 'none', 'vbx', '0.704565')
     """
-    if value is None:
+    if pd.isna(value):  # columns of numbers hold NaN for None
         return "none"
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 

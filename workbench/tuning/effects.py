@@ -99,7 +99,7 @@ class EffectCard:
             recordings = self.inversions["uri"].nunique()
             sentences.append(
                 f"Not monotone on {recordings} of {self.num_recordings} recordings, most on {row['uri']}: "
-                f"{row['num_speakers_start']:g} to {row['num_speakers_end']:g} speakers from "
+                f"{row['num_speakers_start']:.3g} to {row['num_speakers_end']:.3g} speakers from "
                 f"{format_value(row['start'])} to {format_value(row['end'])}."
             )
         der = 100 * self.curve["der"]

@@ -18,7 +18,7 @@ from workbench.manifest import plain
 from workbench.sweeps.blocks import cell_dicts
 from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.summary import COUNTS, summarize
-from workbench.tuning.lattice import SMALLEST
+from workbench.tuning.lattice import LARGEST, SMALLEST
 from workbench.tuning.outputs import write_best
 from workbench.tuning.search import OBJECTIVES, Search, SearchParams
 from workbench.tuning.space import Space
@@ -87,9 +87,9 @@ def edges(cells: pd.DataFrame, place: int, equals: Sequence[int] | np.ndarray = 
         values = cells[name].dropna().astype(float)
         if values.nunique() < 3 or pd.isna(cells[name].iloc[place]):
             continue
-        ends = [values.max(), *([] if values.min() == SMALLEST.get(str(name)) else [values.min()])]
-        same = cells[name].iloc[[place, *equals]].dropna().astype(float)
-        if same.isin(ends).all():
+        limits = {values.min(): SMALLEST, values.max(): LARGEST}
+        ends = [end for end, limit in limits.items() if end != limit.get(str(name))]
+        if cells[name].iloc[[place, *equals]].astype(float).isin(ends).all():
             found.append(str(name))
     return tuple(found)
 

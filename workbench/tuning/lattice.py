@@ -14,9 +14,13 @@ from scipy.sparse.csgraph import connected_components
 
 from workbench.tuning.cells import format_value, plain_value
 
-SMALLEST = {"min_cluster_size": 1, "min_speakers": 1, "median_filter": 1} | dict.fromkeys(
+SMALLEST = dict.fromkeys(
+    ("min_cluster_size", "min_speakers", "max_speakers", "num_speakers_forced", "median_filter", "lda_dim"), 1
+) | dict.fromkeys(
     ("min_duration_on", "min_duration_off", "loop_prob", "init_smoothing", "ahc_threshold"), 0
 )  # no parameter can be smaller
+LARGEST = {"loop_prob": 1, "onset": 1}  # nor larger
+APART = frozenset({"loop_prob", "num_speakers_forced"})  # unset is another thing than any number
 _MOST_PLACES = 4  # places of the lattice per cell: beyond that the cells are no grid but a search
 
 
@@ -31,6 +35,11 @@ class Axis:
     def label(self, rank: int) -> str:
         """A value in words."""
         return format_value(self.values[rank])
+
+    @property
+    def num_in_row(self) -> int:
+        """How many of the values follow each other: all but None where that is apart."""
+        return len(self.values) - (self.name in APART and self.values[-1] is None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,8 +92,9 @@ class Lattice:
         for axis in self.steps:  # the largest of a box is that of its lines
             dense = np.moveaxis(dense, lead + axis, 0)
             best = dense.copy()
-            np.maximum(best[1:], dense[:-1], out=best[1:])
-            np.maximum(best[:-1], dense[1:], out=best[:-1])
+            row, row_best = (each[: self.axes[axis].num_in_row] for each in (dense, best))
+            np.maximum(row_best[1:], row[:-1], out=row_best[1:])
+            np.maximum(row_best[:-1], row[1:], out=row_best[:-1])
             dense = np.moveaxis(best, 0, lead + axis)
         return dense[(..., *self.ranks.T)]
 
@@ -104,7 +114,8 @@ class Lattice:
         found = np.ones((len(self.ranks), len(self.shape)), dtype=np.int64)
         for axis in self.steps:
             lines = np.moveaxis(dense, axis, 0)
-            count = np.ones(lines.shape, dtype=np.int64)
+            all_counts = np.ones(lines.shape, dtype=np.int64)
+            lines, count = (each[: self.axes[axis].num_in_row] for each in (lines, all_counts))
             for forward in (True, False):
                 alive = np.ones(lines.shape, dtype=bool)
                 for step in range(1, len(lines)):
@@ -118,7 +129,7 @@ class Lattice:
                     if not alive.any():
                         break
                     count += alive
-            found[:, axis] = np.moveaxis(count, 0, axis)[tuple(self.ranks.T)]
+            found[:, axis] = np.moveaxis(all_counts, 0, axis)[tuple(self.ranks.T)]
         return found
 
     def regions(self, signature: np.ndarray) -> np.ndarray:
@@ -138,7 +149,7 @@ class Lattice:
         number = self.spread(np.arange(len(self.ranks)), -1)
         ends = []
         for axis in self.steps:
-            lines = np.moveaxis(number, axis, 0)
+            lines = np.moveaxis(number, axis, 0)[: self.axes[axis].num_in_row]
             pair = np.stack([lines[:-1].ravel(), lines[1:].ravel()])
             pair = pair[:, (pair >= 0).all(axis=0)]
             ends.append(pair[:, alike[pair[0]] == alike[pair[1]]])
@@ -150,16 +161,18 @@ class Lattice:
         return np.argsort(np.argsort(first))[inverse]
 
     def edges(self, cell: int, equals: Sequence[int] | np.ndarray = ()) -> list[str]:
-        """Axes on whose end a cell lies, in words; axes with two values have nothing but ends.
+        """Axes on whose end a cell lies, in words; axes with two numbers have nothing but ends.
 
-        Not where the parameter can go no further, nor where one of the cells that are `equals` lies inside.
+        Not where the parameter can go no further or is left unset, nor where one of the cells that are
+        `equals` lies inside.
         """
         found = []
         for number, axis in enumerate(self.axes):
-            rank, last = int(self.ranks[cell, number]), len(axis.values) - 1
+            rank, last = int(self.ranks[cell, number]), sum(value is not None for value in axis.values) - 1
             if not axis.ordered or last < 2:
                 continue
-            ends = [last] if axis.values[0] == SMALLEST.get(axis.name) else [0, last]
+            limits = {0: SMALLEST, last: LARGEST}
+            ends = [end for end, limit in limits.items() if axis.values[end] != limit.get(axis.name)]
             if np.isin(self.ranks[[cell, *equals], number], ends).all():
                 side = "lowest" if rank == 0 else "highest"
                 found.append(f"{axis.name} = {axis.label(rank)} is the {side} value tried")

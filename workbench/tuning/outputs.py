@@ -5,8 +5,10 @@ What a program cannot express is written as a comment, never left out in silence
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import os
+import re
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,8 @@ def merge_toml(
     names : parameters that were swept, to be mentioned even at their default
     """
     document = tomlkit.document() if config is None else _parse(Path(config))
+    before = tomlkit.dumps(document)
+    is_crlf = before.count("\r\n") == before.count("\n") > 0
     if "clustering" not in document:
         document["clustering"] = tomlkit.table(is_super_table=True)
     clustering = document["clustering"]
@@ -95,9 +99,8 @@ def merge_toml(
     for name, value in wanted.items():
         if name not in given or given[name] != value or type(given[name]) is bool:
             args[name] = value
-    text = tomlkit.dumps(document)
-    notes = [*remarks, *_not_in_toml(settings, names)]
-    return "".join(f"# {line}\n" if line else "#\n" for line in notes) + text
+    text = _comments([*remarks, *_not_in_toml(settings, names)]) + tomlkit.dumps(document)
+    return re.sub("(?<!\r)\n", "\r\n", text) if is_crlf else text
 
 
 def pyannote_params(settings: SweepSettings) -> dict[str, Any]:
@@ -128,7 +131,7 @@ def pyannote_yaml(settings: SweepSettings, *, remarks: Sequence[str] = (), names
         *_not_in_yaml(settings, names),
     ]
     content = yaml.safe_dump({"params": pyannote_params(settings)}, sort_keys=False)
-    return "".join(f"# {line}\n" if line else "#\n" for line in notes) + content
+    return _comments(notes) + content
 
 
 def write_best(
@@ -154,7 +157,7 @@ def write_best(
         }
     for name, content in contents.items():
         with atomic_write(Path(folder) / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+            temporary.write_bytes(content.encode("utf-8"))  # ends of lines as they are
     return {name: Path(folder) / name for name in contents}
 
 
@@ -171,13 +174,12 @@ def vbhmm_toml(params: XVectorParams, remarks: Sequence[str] = ()) -> str:
     }
     given = {name: value for name, value in options.items() if value is not None}
     line = "vbhmm.py " + " ".join(f"--{name} {value}" for name, value in given.items())
-    notes = "".join(f"# {each}\n" if each else "#\n" for each in [*remarks, line])
-    return notes + tomlkit.dumps({"vbhmm": given})
+    return _comments([*remarks, line]) + tomlkit.dumps({"vbhmm": given})
 
 
 def _parse(path: Path) -> tomlkit.TOMLDocument:
     try:
-        return tomlkit.parse(path.read_text(encoding="utf-8"))
+        return tomlkit.parse(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise InputError.at(
             path, f"cannot be read ({error.strerror or error}); expected a TOML file"
@@ -197,6 +199,13 @@ def _not_in_toml(settings: SweepSettings, names: Sequence[str]) -> list[str]:
         )
     if getattr(params, "linkage", "centroid") != "centroid":
         lines.append("DiariZen itself knows centroid linkage only and ignores the key linkage.")
+    unset = [
+        f"{entry.name} = {_say(None)}"
+        for entry in dataclasses.fields(params)
+        if entry.name in ("max_speakers", "lda_dim") and getattr(params, entry.name) is None
+    ]
+    if unset:  # left out below, so that whoever reads it takes a default
+        lines.append(f"TOML cannot say {', '.join(unset)}: left out here, so DiariZen's default holds.")
     rest = elsewhere(settings, names)
     if rest:
         lines.append("Not part of DiariZen's configuration:")
@@ -230,6 +239,10 @@ def _not_in_yaml(settings: SweepSettings, names: Sequence[str]) -> list[str]:
         lines.append("Not among pyannote's parameters:")
         lines += [f"  {name}: {_say(value)}" for name, value in fixed.items()]
     return lines
+
+
+def _comments(lines: Sequence[str]) -> str:
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 
 def _say(value: Any) -> str:

@@ -59,7 +59,8 @@ def choice_words(
 
 def _numbers(choice: Choice) -> str:
     is_best = choice.der_best <= choice.table.der[choice.admissible].min(initial=math.inf) + 1e-12
-    cells = f"{'Best' if is_best else 'Chosen'} of {len(choice.table)} cells on {_recordings(choice)}"
+    number = "1 cell" if len(choice.table) == 1 else f"{len(choice.table)} cells"
+    cells = f"{'Best' if is_best else 'Chosen'} of {number} on {_recordings(choice)}"
     text = f"{cells}: {points(choice.der_best)} DER"
     if not math.isnan(choice.der_default):
         text += f" against {points(choice.der_default)} of the default"
