@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from xml.etree import ElementTree
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from workbench.errors import InputError
-from workbench.gate import Budget, Limit, check_report, gate_files, gate_html, junit_xml, read_budget
+from workbench.gate import Limit, check_report, gate_files, gate_html, junit_xml, read_budget
+from workbench.gate.limits import DEFAULT
 
 
 def scores(rng, growth=0.0, noise=0.0, num=20):
@@ -89,13 +91,14 @@ def test_one_recording_has_no_bound_and_fails_by_its_growth(rng):
     assert "too few recordings" in result.failures[0].words
 
 
-def test_a_missing_recording_warns_or_fails_as_the_budget_says(baseline):
+def test_a_missing_recording_fails_unless_the_budget_says_otherwise(baseline):
     report = copy.deepcopy(baseline)
     del report["recordings"]["r3"]
     result = check_report(report, baseline)
-    assert result.passed
-    assert [warning.where for warning in result.warnings] == ["r3"]
-    assert not check_report(report, baseline, Budget(missing="fail")).passed
+    assert [failure.where for failure in result.failures] == ["r3"]
+    lenient = check_report(report, baseline, dataclasses.replace(DEFAULT, missing="warn"))
+    assert lenient.passed
+    assert [warning.where for warning in lenient.warnings] == ["r3"]
 
 
 def test_all_recordings_missing_fail_whatever_the_budget_says(baseline):
@@ -249,7 +252,7 @@ def test_junit_and_html_hold_every_check(rng, baseline):
     root = ElementTree.fromstring(junit_xml(result))
     suite = root.find("testsuite")
     assert int(suite.get("tests")) == len(result.checks) == len(suite.findall("testcase"))
-    assert int(suite.get("failures")) == len(suite.findall("testcase/failure")) == 1
+    assert int(suite.get("failures")) == len(suite.findall("testcase/failure")) == 2  # and r3 is missing
     page = gate_html(result)
     assert "FAILED" in page
     assert "a&lt;b&gt;&amp;" in page

@@ -58,8 +58,8 @@ def gate(
     """Fail when a report got worse than the committed one: exit code 0 passed, 1 failed, 2 unusable.
 
     A number may grow by the larger of an absolute and a relative amount. The DER fails if it grew by more
-    than 0.2 points and the lower confidence bound of the growth is above zero. What was not measured fails;
-    recordings that are missing are named, and fail if the budget says so.
+    than 0.2 points and the lower confidence bound of the growth is above zero. What was not measured fails,
+    and so do recordings of the baseline that are missing, unless the budget says missing = "warn".
     """
     from workbench.files import atomic_write
     from workbench.gate import gate_files, gate_html, junit_xml

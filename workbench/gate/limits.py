@@ -43,7 +43,7 @@ class Limit:
 class Budget:
     """Limits by kind of report and metric, and what missing rows mean."""
 
-    missing: Literal["fail", "warn"] = "warn"  # recordings (or rows) of the baseline that the report lacks
+    missing: Literal["fail", "warn"] = "fail"  # recordings (or rows) of the baseline that the report lacks
     failed: Literal["fail", "warn"] = "fail"  # recordings that failed now and did not before
     limits: Mapping[str, Mapping[str, Limit]] = field(default_factory=dict)
 
