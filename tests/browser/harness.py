@@ -206,7 +206,8 @@ class Lab:
             """count => {
                 const plots = [...document.querySelectorAll(".js-plotly-plot")];
                 // plotly's widget draws an empty figure until it is in the page
-                return plots.length >= count && plots.every(gd => gd.calcdata && gd.data.length);
+                const drawn = plots.filter(gd => gd.calcdata && gd.data.length);
+                return drawn.length >= count && plots.every(gd => gd.calcdata);
             }""",
             arg=count,
         )

@@ -115,6 +115,7 @@ def test_the_first_notebook_answers_to_slider_and_mouse(notebook):
     for _ in range(5):
         page.mouse.wheel(0, -200)
     lab.wait_plot_until(f"gd.data[0].x.length > {points}")
+    lab.wait_idle()  # while plotly is still zooming, it takes no double click
     page.mouse.dblclick(area["x"] + area["width"] / 2, area["y"] + 5)
     lab.wait_plot_until(f"gd.data[0].x.length === {points}")
     assert lab.complaints == []
