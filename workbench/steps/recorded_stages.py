@@ -92,14 +92,20 @@ class RecordedSegments:
                 f"{self.folder.name}: segmentations of {uri!r} have shape {active.shape}, expected "
                 f"({chunking.num_chunks}, num_frames, num_local_speakers)"
             )
-        nothing = np.full((*active.shape[::2], 1), np.nan, dtype=np.float32)
-        return Features(
-            uri=uri,
-            segmentations=active,
-            embeddings=nothing,
-            chunks=chunking.axis,
-            frames=geometry.frames,
-        )
+        return without_embeddings(uri, active, chunking, geometry)
+
+
+def without_embeddings(
+    uri: str, segmentations: np.ndarray, chunking: Chunking, geometry: Geometry
+) -> Features:
+    """Features whose embeddings are yet to come: one dimension of NaN stands in for them."""
+    return Features(
+        uri=uri,
+        segmentations=segmentations,
+        embeddings=np.full((*segmentations.shape[::2], 1), np.nan, dtype=np.float32),
+        chunks=chunking.axis,
+        frames=geometry.frames,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

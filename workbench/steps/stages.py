@@ -18,7 +18,7 @@ from workbench.pipeline import SAMPLE_RATE
 from workbench.reconstruction import reconstruct
 from workbench.runtimes import Runtime
 from workbench.segmentation import Chunking, segment_recording, segmentation_geometry
-from workbench.steps.recorded_stages import with_recorded
+from workbench.steps.recorded_stages import with_recorded, without_embeddings
 from workbench.steps.sides import PipelineSide
 from workbench.types import Features
 
@@ -75,14 +75,7 @@ class Segment:
             apply_median_filtering=self.apply_median_filtering,
             uri=uri,
         )
-        nothing = np.full((*segmentations.shape[::2], 1), np.nan, dtype=np.float32)
-        return Features(
-            uri=uri,
-            segmentations=segmentations,
-            embeddings=nothing,
-            chunks=chunking.axis,
-            frames=geometry.frames,
-        )
+        return without_embeddings(uri, segmentations, chunking, geometry)
 
     def chunking(self, waveform: np.ndarray) -> Chunking:
         """Where the chunks of a recording lie."""
