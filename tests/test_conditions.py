@@ -8,7 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from parity_fakes import speech
 
+import workbench
+from workbench.agreement import ParityParams
 from workbench.agreement.condition_rows import NAMES, onnx_rows, torch_rows
 from workbench.agreement.conditions import (
     COLUMNS,
@@ -250,6 +253,14 @@ def test_nodes_that_a_gpu_leaves_to_the_cpu_are_counted():
     assert "1 of 10 nodes run elsewhere: Gather 1; 1 copies between memories" in rows["node placement"].note
     assert rows["tf32 products"].status == "holds"
     assert rows["tf32 products"].accepted == "off"
+
+
+def test_parity_tells_of_a_provider_that_is_not_there_even_without_checks(segmentation):
+    candidate = f"{segmentation}?providers=cuda,cpu"
+    quick = ParityParams(checks=False, consequences=False)
+    result = workbench.parity(segmentation, candidate, speech(), params=quick)
+    assert {finding.kind for finding in result.findings} == {"provider_fallback"}
+    assert result.repeatability == {}
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def parity(
                 problem += "; give --align to compare all the same"
             elif params.consequences:
                 result = _follow(result, waveform, feeds[2], backend, references, uem, collar, skip_overlap)
-            if params.checks and not checks.done:
+            if not checks.done:
                 _check_runtimes((first, second), feeds, result, waveform, params, checks)
         except InputError:
             raise  # an option or a model: it would fail for every recording
@@ -213,12 +213,14 @@ def _check_runtimes(
     params: ParityParams,
     checks: _Checks,
 ) -> None:
-    """Repeatability and lengths, on the chunks of this recording that say most."""
+    """How the runtimes compute, and if asked repeatability and lengths, on the chunks that say most."""
     checks.done = True
     comparison = row.comparison
     for runtime, feed, side in zip(runtimes, feeds[:2], ("baseline", "candidate"), strict=True):
         if not isinstance(feed, LiveFeed):
-            checks.repeatability[side] = Repeatability(side=side, checks=(), skipped="recorded, not run")
+            if params.checks:
+                recorded = Repeatability(side=side, checks=(), skipped="recorded, not run")
+                checks.repeatability[side] = recorded
             continue
         if comparison is None:
             chosen = np.unique(np.linspace(0, feed.num_chunks - 1, 4).astype(np.int64))
@@ -226,15 +228,16 @@ def _check_runtimes(
             best = comparison.baseline
             variety = (best[:, 1:] != best[:, :-1]).sum(axis=1)
             chosen = np.argsort(-variety, kind="stable")[:4]
-        found = check_repeatability(runtime, feed.waveforms(chosen), side)
-        checks.repeatability[side] = found
-        checks.findings += found.findings
+        if params.checks:
+            found = check_repeatability(runtime, feed.waveforms(chosen), side)
+            checks.repeatability[side] = found
+            checks.findings += found.findings
         table = observe_conditions(runtime, feed.waveforms(chosen[:1]))
         if table.engine != "other":  # which says nothing about itself
             checks.conditions[side] = table
             checks.findings += table.findings
     live = [r for r, feed in zip(runtimes, feeds[:2], strict=True) if isinstance(feed, LiveFeed)]
-    if not live:
+    if not live or not params.checks:
         return
     seconds = feeds[2].seg_duration
     lengths = params.lengths or tuple(round(seconds * part, 4) for part in _QUICK_LENGTHS)
