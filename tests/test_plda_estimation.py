@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from command import run
 
-from workbench.clustering import PLDA
+from workbench.clustering import PLDA, XVectorParams, cluster
 from workbench.clustering.plda_estimation import (
     PLDAEstimation,
     diagonalise,
@@ -18,9 +18,10 @@ from workbench.clustering.plda_estimation import (
     speaker_scatter,
     two_covariances,
 )
-from workbench.clustering.plda_files import load_plda, read_kaldi_plda, save_plda
+from workbench.clustering.plda_files import read_kaldi_plda, save_plda
 from workbench.embedding_files import EmbeddingSet, save_embeddings
 from workbench.errors import InputError
+from workbench.types import SegmentFeatures
 
 
 def draw(rng, within, between, num_speakers, most):
@@ -134,13 +135,28 @@ def test_vbx_models_give_the_features_that_vbx_computed(golden, tmp_path, form):
             for key in transform.files:
                 file[key] = transform[key]
         (tmp_path / "plda").write_bytes(form(model["mu"], model["tr"], model["psi"]))
-    plda = load_plda(tmp_path)
+    plda = PLDA.load(tmp_path)
     with np.load(folder / "xvectors.npz") as vectors, np.load(folder / "grid.npz") as recorded:
         xvectors = vectors["xvectors"][:64]
         np.testing.assert_allclose(plda.project(xvectors), np.sqrt(128) * recorded["x_ldaspace"], atol=1e-9)
         features = plda.transform(xvectors)
         np.testing.assert_allclose(abs(features), abs(recorded["fea"]), rtol=1e-6, atol=1e-8)
         np.testing.assert_allclose(plda.phi, recorded["phi"], rtol=1e-8)
+
+
+@pytest.mark.golden
+def test_x_vectors_take_a_vbx_model_as_its_recipe_does(golden, tmp_path):
+    folder = golden / "es2005a"
+    with np.load(folder / "xvec_transform.npz") as transform, np.load(folder / "plda.npz") as model:
+        with h5py.File(tmp_path / "transform.h5", "w") as file:
+            for key in transform.files:
+                file[key] = transform[key]
+        (tmp_path / "plda").write_bytes(kaldi_binary(model["mu"], model["tr"], model["psi"]))
+    with np.load(folder / "xvectors.npz") as vectors:
+        segments = np.stack([vectors["start"], vectors["end"]], axis=1)
+        features = SegmentFeatures(uri="ES2005a", embeddings=vectors["xvectors"], segments=segments)
+    published, ours = (cluster(features, XVectorParams(), plda=each) for each in (tmp_path, folder))
+    np.testing.assert_array_equal(published, ours)
 
 
 def test_kaldis_two_forms_hold_the_same(rng, tmp_path):
@@ -171,16 +187,16 @@ def test_damaged_kaldi_models_are_refused(tmp_path, content, message):
 
 
 def test_folders_without_a_plda_say_what_is_expected(tmp_path):
-    with pytest.raises(InputError, match=r"expected xvec_transform.npz and plda.npz, or one .h5"):
-        load_plda(tmp_path)
+    with pytest.raises(InputError, match=r"holds xvec_transform.npz and plda.npz, or transform.h5 and plda"):
+        PLDA.load(tmp_path)
     (tmp_path / "plda").write_bytes(kaldi_binary(np.ones(3), np.eye(3), np.ones(3)))
     (tmp_path / "t.h5").write_bytes(b"no h5")
     with pytest.raises(InputError, match="cannot be read as h5"):
-        load_plda(tmp_path)
+        PLDA.load(tmp_path)
     with h5py.File(tmp_path / "t.h5", "w") as file:
         file["mean1"] = np.zeros(4)
     with pytest.raises(InputError, match="lacks mean2, lda"):
-        load_plda(tmp_path)
+        PLDA.load(tmp_path)
 
 
 def test_the_command_estimates_and_checks_dimensions(rng, tmp_path):

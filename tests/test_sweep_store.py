@@ -126,6 +126,7 @@ def test_a_plda_is_its_arrays_and_not_what_was_derived_from_them(rng):
     before = digest_plda(plda)
     plda.transform(rng.random((3, 4)))
     assert digest_plda(plda) == before == digest_plda(PLDA(**arrays))
+    assert digest_plda(dataclasses.replace(plda, of_segments=plda)) != before
     assert digest_plda(PLDA(**arrays | {"psi": np.array([1.0, 2.0])})) != before != digest_plda(None)
 
 

@@ -164,7 +164,7 @@ Plda = Annotated[
     typer.Option(
         "--plda",
         metavar="DIR",
-        help="Folder with plda.npz and xvec_transform.npz, which VBx needs.",
+        help="Folder with plda.npz and xvec_transform.npz, or transform.h5 and plda, which VBx needs.",
         rich_help_panel=MODELS,
     ),
 ]

@@ -107,9 +107,9 @@ def make_scorer(plda: Path | None, lda_dim: int | None) -> Scorer:
         if lda_dim is not None:
             raise InputError("--lda-dim takes --plda")
         return CosineScorer()
-    from workbench.clustering.plda_files import load_plda
+    from workbench.clustering import PLDA
 
-    return PLDAScorer(load_plda(plda), lda_dim)
+    return PLDAScorer(PLDA.load(plda), lda_dim)
 
 
 def verify_list(runtime: str, trial_list: Path, job: Job, options: dict[str, Any], json: Path | None) -> None:

@@ -15,6 +15,7 @@ from workbench.errors import InputError, expect_path
 from workbench.files import load_arrays
 
 _TRANSFORM = {"mean1": 1, "mean2": 1, "lda": 2}  # key -> number of dimensions
+_EXPECTED = "a PLDA folder holds xvec_transform.npz and plda.npz, or transform.h5 and plda"
 _MODEL = {"mu": 1, "tr": 2, "psi": 1}
 
 
@@ -30,6 +31,9 @@ class PLDA:
         `psi` is the between-speaker variance in the space where the within-speaker one is 1.
     tr : float64 array, shape (num_lda, num_lda)
         Rows diagonalise both covariances.
+    of_segments : PLDA, optional
+        The same model for embeddings of length 1, as VBx's recipes take x-vectors; None where it is not
+        another one. The numbers above are for lengths that are roots of the dimensions.
     """
 
     mean1: np.ndarray
@@ -38,13 +42,18 @@ class PLDA:
     mu: np.ndarray
     tr: np.ndarray
     psi: np.ndarray
+    of_segments: PLDA | None = None
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> PLDA:
-        """Read `xvec_transform.npz` and `plda.npz` of a hub's `plda` folder."""
+        """Read `xvec_transform.npz` and `plda.npz` of a hub, or `transform.h5` and `plda` of VBx."""
         folder = expect_path(folder, "a PLDA folder")
         if not folder.is_dir():
-            raise InputError.at(folder, "no such folder; expected one with xvec_transform.npz and plda.npz")
+            raise InputError.at(folder, "no such folder; " + _EXPECTED)
+        if any(folder.glob("*.h5")) and not (folder / "plda.npz").exists():
+            from workbench.clustering.plda_files import load_vbx_folder  # which needs this class
+
+            return load_vbx_folder(folder)
         transform = _model_arrays(folder / "xvec_transform.npz", _TRANSFORM)
         model = _model_arrays(folder / "plda.npz", _MODEL)
         dimension, num_lda = transform["lda"].shape
@@ -139,7 +148,7 @@ def _normalise(rows: np.ndarray) -> np.ndarray:
 
 def _model_arrays(path: Path, keys: dict[str, int]) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise InputError.at(path, "no such file; a plda folder holds xvec_transform.npz and plda.npz")
+        raise InputError.at(path, "no such file; " + _EXPECTED)
     found = load_arrays(path)
     for key, ndim in keys.items():
         if key not in found:

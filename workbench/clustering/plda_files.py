@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,8 @@ def save_plda(folder: str | os.PathLike[str], plda: PLDA) -> None:
         np.savez(temporary, mu=plda.mu, tr=plda.tr, psi=plda.psi)
 
 
-def load_plda(folder: str | os.PathLike[str]) -> PLDA:
-    """A PLDA from a folder: `xvec_transform.npz` and `plda.npz`, or VBx's `transform.h5` and `plda`."""
-    folder = Path(folder)
-    if (folder / "plda.npz").exists() or (folder / "xvec_transform.npz").exists() or not folder.is_dir():
-        return PLDA.load(folder)
+def load_vbx_folder(folder: Path) -> PLDA:
+    """A PLDA from a folder as VBx's repository has them: one h5 file beside Kaldi's."""
     transforms = sorted(folder.glob("*.h5"))
     models = [folder / name for name in _KALDI_NAMES if (folder / name).is_file()]
     if len(transforms) != 1 or not models:
@@ -46,7 +44,7 @@ def load_vbx_plda(transform: str | os.PathLike[str], model: str | os.PathLike[st
     """VBx's pair: an h5 with `mean1`, `mean2` and `lda`, and a PLDA written by Kaldi, binary or text.
 
     VBx normalises to length 1 where the hub's form normalises to the root of the dimension; mean2, mu
-    and tr are scaled so that `PLDA.transform` gives VBx's features.
+    and tr are scaled so that `PLDA.transform` gives VBx's features. As they are they are `of_segments`.
     """
     transform = Path(transform)
     arrays = _read_h5(transform)
@@ -58,13 +56,13 @@ def load_vbx_plda(transform: str | os.PathLike[str], model: str | os.PathLike[st
             f"lda is {dimension} x {num_lda}, but mean1 has {arrays['mean1'].size} values, mean2 "
             f"{arrays['mean2'].size}, and {os.fspath(model)} {len(mu)}; take both files from one model",
         )
-    return PLDA(
-        mean1=arrays["mean1"],
-        lda=arrays["lda"],
-        mean2=np.sqrt(dimension) * arrays["mean2"],
+    unscaled = PLDA(**arrays, mu=mu, tr=tr, psi=psi)
+    return replace(
+        unscaled,
+        mean2=np.sqrt(dimension) * unscaled.mean2,
         mu=np.sqrt(num_lda) * mu,
         tr=tr / np.sqrt(num_lda),
-        psi=psi,
+        of_segments=unscaled,
     )
 
 

@@ -34,7 +34,8 @@ class SegmentSet:
 
     def __init__(self, features: SegmentFeatures, plda: PLDA):
         embeddings = np.asarray(features.embeddings)
-        self.features, self.plda = features, plda
+        self.features = features
+        self.plda = plda if plda.of_segments is None else plda.of_segments
         self.mask = np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
         self.embeddings = embeddings[self.mask]
 

@@ -114,7 +114,9 @@ def digest_plda(plda: PLDA | None) -> str:
     """Digest of a model's arrays."""
     if plda is None:
         return "none"
-    return digest_arrays({entry.name: getattr(plda, entry.name) for entry in fields(plda)})
+    values = {entry.name: getattr(plda, entry.name) for entry in fields(plda)}
+    own = digest_arrays({name: value for name, value in values.items() if isinstance(value, np.ndarray)})
+    return own if plda.of_segments is None else f"{own} {digest_plda(plda.of_segments)}"
 
 
 @cache
