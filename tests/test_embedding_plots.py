@@ -98,6 +98,8 @@ def test_the_point_on_the_det_curve_is_where_the_threshold_is(rng):
     false_alarm = accepted[~view.main.target].mean()
     assert (point["xanchor"], point["yanchor"]) == pytest.approx((ndtri(false_alarm), ndtri(miss)))
     assert len(curve.x) > 2
+    assert np.isfinite(curve.customdata).all()  # JSON has no infinity
+    assert (view.main.scores < curve.customdata[:, 2].max()).all()
     assert len(other.x) == 0
     assert (point["visible"], hidden["visible"]) == (True, False)
 

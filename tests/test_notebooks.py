@@ -56,3 +56,4 @@ def test_notebook_runs_without_a_screen_and_makes_a_page(path, tmp_path):
     assert page.error is None
     assert page.seconds < TIME_LIMIT
     assert page.num_bytes < 25e6
+    assert "application/vnd.jupyter.stderr" not in page.page.read_text(encoding="utf-8")  # no warnings

@@ -40,7 +40,7 @@ def wait_for_clip(lab, seconds):
 def test_the_breakdown_leads_from_a_recording_to_the_sound_of_an_error(notebook):
     lab, page = notebook, notebook.page
     selection = page.locator(".wb-selection").first
-    assert page.locator(".wb-screen").first.bounding_box()["width"] <= 1100
+    assert page.locator(".wb-screen").first.bounding_box()["width"] <= 1060
     assert "DER" in page.locator(".wb-systems").inner_text()
     assert "B against A:" in page.locator(".wb-verdict").inner_text()
     assert lab.read_plot("gd._fullLayout.xaxis.type") == "date"

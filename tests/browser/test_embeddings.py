@@ -51,7 +51,7 @@ def wait_for_clip(lab):
 @pytest.mark.timeout(300)
 def test_the_threshold_is_dragged_and_an_outlier_is_heard(notebook):
     lab, page = notebook, notebook.page
-    assert page.locator(".wb-screen").first.bounding_box()["width"] <= 1100
+    assert page.locator(".wb-screen").first.bounding_box()["width"] <= 1060
     assert page.evaluate("(s => s.scrollWidth - s.clientWidth)(document.querySelector('.wb-screen'))") == 0
     assert "EER" in page.locator(".wb-der").first.inner_text()
     assert "ONNX against torch" in page.locator(".wb-verdict").inner_text()

@@ -80,7 +80,7 @@ def test_parity_leads_from_a_flip_to_its_scores_and_its_sound(lab):
     lab.plot().scroll_into_view_if_needed()
     wait_canvas_until(lab, "lanes.view")
     screen = page.locator(".wb-screen").first
-    assert screen.bounding_box()["width"] <= 1100
+    assert screen.bounding_box()["width"] <= 1060
     verdict = page.locator(".wb-tuning").first.inner_text()
     assert "of frames flip" in verdict
     assert "Conditions observed" in page.locator(".wb-notices").first.inner_text()
@@ -181,7 +181,7 @@ def test_the_port_check_opens_the_first_step_that_differs(lab):
     lab.run_all(MODELS_LIMIT / 1000)
     lab.wait_plot()
     assert "median filter" in shown(lab)  # the first of the faults that the notebook plants
-    assert page.locator(".wb-screen").first.bounding_box()["width"] <= 1100
+    assert page.locator(".wb-screen").first.bounding_box()["width"] <= 1060
     assert lab.read_plot(f"new Set({trace('steps')}.text).size") == 3  # same, within, different
     row = lab.read_plot("gd.layout.yaxis6.ticktext.indexOf('embeddings')")
     lab.click_plot(1, row, subplot="x2y6")

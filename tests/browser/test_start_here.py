@@ -74,7 +74,7 @@ def test_the_first_notebook_answers_to_slider_and_mouse(notebook):
     lab, page = notebook, notebook.page
     selection = page.locator(".wb-selection").first
     assert page.locator(".wb-error").count() == 0
-    assert page.locator(".wb-screen").first.bounding_box()["width"] <= 1100
+    assert page.locator(".wb-screen").first.bounding_box()["width"] <= 1060
     assert lab.read_plot("gd._fullLayout.xaxis.type") == "date"
     ticks = lab.plot().locator(".xtick text").all_text_contents()
     assert "0:00" in ticks

@@ -28,7 +28,7 @@ from workbench.plots.parity_pyramid import AxisPyramid, FlipPyramid
 from workbench.plots.spectrogram import Sound, spectrogram_pixels
 from workbench.timeline import thin_turns
 
-WIDTH = 962  # px of the lanes, until the browser has said it
+WIDTH = theme.WIDTH - theme.MARGIN["l"] - theme.MARGIN["r"]  # px of the lanes, until the browser has said it
 TICK = 4.8  # px, what a column of flips may span: a tick and some air
 
 

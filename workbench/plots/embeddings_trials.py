@@ -131,9 +131,13 @@ def det_lines(view: TrialView | None) -> list[go.Scatter]:
         x = y = thresholds = np.zeros(0)
         name = ""
         if view is not None and shown:
-            curve = det_curve(view.verifications[number].rates)
+            rates = view.verifications[number].rates
+            curve = det_curve(rates)
             x, y = curve["false_alarm_deviate"].to_numpy(), curve["miss_deviate"].to_numpy()
-            thresholds = np.stack([curve["false_alarm"], curve["miss"], curve["threshold"]], axis=1)
+            # JSON has no infinity: where nothing is accepted, the threshold is just above the highest score
+            highest = rates.thresholds[np.isfinite(rates.thresholds)].max(initial=0.0)
+            scores = np.minimum(curve["threshold"], np.nextafter(highest, np.inf))
+            thresholds = np.stack([curve["false_alarm"], curve["miss"], scores], axis=1)
             name = view.names[number]
         lines.append(
             go.Scatter(

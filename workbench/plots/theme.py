@@ -95,7 +95,7 @@ STATUSES: dict[str, StatusStyle] = {
     "absent": StatusStyle(name="not on both sides", color="#9aa1ab", mark="·"),
 }
 
-WIDTH = 1080  # px: a screen of 1100 px without scrolling sideways
+WIDTH = 1036  # px: beside the file browser in a window of 1500 px without scrolling sideways
 MARGIN = {"l": 104, "r": 14, "t": 24, "b": 44}
 ROW = 19  # px, one speaker
 LANE_GAP = 31  # px between two lanes, the title of the lower one included
