@@ -131,15 +131,16 @@ def judge(exercise: Exercise | None, classes: Sequence[Sequence[int]]) -> Adequa
     if not exercise.close and not problems:
         remarks.append("no frame is a close call, so that small errors could not show")
     shortest, longest = min(exercise.durations), max(exercise.durations)
-    levels = f"{min(exercise.levels):.0f} to {max(exercise.levels):.0f} dBFS"
+    durations = _span(f"{shortest:.1f}", f"{longest:.1f}")
+    levels = _span(f"{min(exercise.levels):.0f}", f"{max(exercise.levels):.0f}")
     return Adequacy(
         problems=tuple(problems),
         remarks=tuple(remarks),
         exercised=(
             f"{len(used)} of {len(classes)} classes, {len(speakers)} local speakers, {overlap / frames:.1%} "
             f"overlap, {exercise.changes} changes, {exercise.close} close calls; {len(exercise.durations)} "
-            f"recording{'' if len(exercise.durations) == 1 else 's'} of {shortest:.1f} to {longest:.1f} s, "
-            f"peaks of {levels}"
+            f"recording{'' if len(exercise.durations) == 1 else 's'} of {durations} s, "
+            f"peaks of {levels} dBFS"
         ),
         numbers={
             "frames": frames,
@@ -155,6 +156,10 @@ def judge(exercise: Exercise | None, classes: Sequence[Sequence[int]]) -> Adequa
             "loudest_dbfs": max(exercise.levels),
         },
     )
+
+
+def _span(least: str, most: str) -> str:
+    return least if least == most else f"{least} to {most}"
 
 
 def loudest(waveform: np.ndarray) -> float:

@@ -110,6 +110,7 @@ STEPS: tuple[Step, ...] = (
         aliases=("embeddings_data", "embedding"),
         absolute=1e-5,
         relative=1e-3,
+        about="voice of every local speaker in its chunk",
     ),
     Step(
         name="filtered embeddings",
@@ -146,6 +147,7 @@ STEPS: tuple[Step, ...] = (
         axes=("embedding",),
         comparison="partition",
         aliases=("ahc_clusters",),
+        about="where VBx starts from: cluster of every embedding",
     ),
     Step(
         name="VBx responsibilities",
@@ -154,6 +156,7 @@ STEPS: tuple[Step, ...] = (
         comparison="matched",
         aliases=("gamma",),
         absolute=1e-3,
+        about="how much every speaker has of every embedding",
     ),
     Step(
         name="VBx priors",
@@ -162,6 +165,7 @@ STEPS: tuple[Step, ...] = (
         comparison="matched",
         aliases=("pi",),
         absolute=1e-3,
+        about="how often every speaker is heard; near 0: switched off",
     ),
     Step(
         name="labels",
@@ -177,6 +181,7 @@ STEPS: tuple[Step, ...] = (
         axes=("time_frame", "speaker"),
         comparison="activity",
         aliases=("discrete_diarization_data", "diarization_data", "reconstruction"),
+        about="who speaks in every frame of the recording",
     ),
     Step(
         name="segments",
@@ -185,6 +190,7 @@ STEPS: tuple[Step, ...] = (
         comparison="segments",
         aliases=("expected", "annotation"),
         absolute=2e-3,  # s, as RTTM rounds
+        about="turns: start and end in seconds, speaker",
     ),
 )
 """In the order of the pipeline."""
