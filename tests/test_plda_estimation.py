@@ -127,14 +127,19 @@ def kaldi_text(mu, tr, psi):
     return f"<Plda>  [ {row(mu)} ]\n [\n{rows}]\n [ {row(psi)} ]\n</Plda> ".encode()
 
 
+def write_vbx_folder(out, folder, form=kaldi_binary):
+    """The arrays of a hub's folder in the files of VBx's repository."""
+    with np.load(folder / "xvec_transform.npz") as transform, np.load(folder / "plda.npz") as model:
+        with h5py.File(out / "transform.h5", "w") as file:
+            for key in transform.files:
+                file[key] = transform[key]
+        (out / "plda").write_bytes(form(model["mu"], model["tr"], model["psi"]))
+
+
 @pytest.mark.parametrize("form", [kaldi_binary, kaldi_text])
 def test_vbx_models_give_the_features_that_vbx_computed(golden, tmp_path, form):
     folder = golden / "es2005a"
-    with np.load(folder / "xvec_transform.npz") as transform, np.load(folder / "plda.npz") as model:
-        with h5py.File(tmp_path / "transform.h5", "w") as file:
-            for key in transform.files:
-                file[key] = transform[key]
-        (tmp_path / "plda").write_bytes(form(model["mu"], model["tr"], model["psi"]))
+    write_vbx_folder(tmp_path, folder, form)
     plda = PLDA.load(tmp_path)
     with np.load(folder / "xvectors.npz") as vectors, np.load(folder / "grid.npz") as recorded:
         xvectors = vectors["xvectors"][:64]
@@ -147,11 +152,7 @@ def test_vbx_models_give_the_features_that_vbx_computed(golden, tmp_path, form):
 @pytest.mark.golden
 def test_x_vectors_take_a_vbx_model_as_its_recipe_does(golden, tmp_path):
     folder = golden / "es2005a"
-    with np.load(folder / "xvec_transform.npz") as transform, np.load(folder / "plda.npz") as model:
-        with h5py.File(tmp_path / "transform.h5", "w") as file:
-            for key in transform.files:
-                file[key] = transform[key]
-        (tmp_path / "plda").write_bytes(kaldi_binary(model["mu"], model["tr"], model["psi"]))
+    write_vbx_folder(tmp_path, folder)
     with np.load(folder / "xvectors.npz") as vectors:
         segments = np.stack([vectors["start"], vectors["end"]], axis=1)
         features = SegmentFeatures(uri="ES2005a", embeddings=vectors["xvectors"], segments=segments)
