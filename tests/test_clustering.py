@@ -4,6 +4,7 @@ import tomllib
 
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import fcluster
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from workbench.clustering import (
@@ -20,7 +21,7 @@ from workbench.clustering import (
     run_clustering,
     vbx,
 )
-from workbench.clustering.ahc import absorb_small, agglomerate
+from workbench.clustering.ahc import Agglomerations, absorb_small, agglomerate, means_of
 from workbench.clustering.assignment import rank_labels
 from workbench.clustering.filtering import training_mask
 from workbench.clustering.params import speaker_bounds
@@ -237,6 +238,44 @@ def test_one_dendrogram_serves_all_thresholds(rng):
     assert counts == sorted(counts, reverse=True)
     assert (counts[0], counts[-1]) == (50, 1)
     assert dendrogram.cut(4, "maxclust").max() < 4
+
+
+@pytest.mark.parametrize("method", ["centroid", "average", "single"])
+def test_clusters_have_the_numbers_that_scipy_gives_them(rng, method):
+    """Centroid linkage has inversions, whole numbers have ties."""
+    for embeddings in (rng.normal(size=(60, 3)), rng.integers(1, 4, size=(60, 3)).astype(float)):
+        dendrogram = Dendrogram.of(embeddings, method)
+        for threshold in (-1.0, 0.0, *dendrogram.heights, *(dendrogram.heights - 1e-9), 9.0):
+            expected = fcluster(dendrogram.merges, threshold, criterion="distance") - 1
+            np.testing.assert_array_equal(dendrogram.cut(threshold), expected)
+        by_index = dendrogram.merges.copy()
+        by_index[:, 2] = np.arange(59)
+        for merge in range(-1, 60):
+            expected = fcluster(by_index, merge, criterion="distance") - 1
+            np.testing.assert_array_equal(dendrogram.cut_after(merge), expected)
+
+
+def test_cuts_and_sizes_in_any_order_give_the_same(rng):
+    embeddings = rng.normal(size=(200, 3)).astype(np.float32)
+    dendrogram = Dendrogram.of(embeddings)
+    shared = Agglomerations(embeddings, dendrogram)
+    cells = [
+        AHCParams(ahc_threshold=threshold, min_cluster_size=size, max_speakers=most)
+        for threshold in (0.05, 0.1, 0.2, 0.4)
+        for size in (1, 2, 3, 5, 9, 20)
+        for most in (3, None)
+    ]
+    for index in rng.permutation(len(cells)):
+        expected = agglomerate(embeddings, dendrogram, cells[index])
+        np.testing.assert_array_equal(shared.find(cells[index]), expected)
+
+
+def test_means_of_many_clusters_are_those_of_each(rng):
+    """To the last bit, for they decide which cluster is the nearest."""
+    embeddings = rng.normal(size=(400, 5)).astype(np.float32)
+    labels = np.concatenate([np.arange(60), rng.integers(0, 60, 340) ** 2 // 60])
+    means = means_of(embeddings, labels, np.bincount(labels))
+    np.testing.assert_array_equal(means, [embeddings[labels == each].mean(axis=0) for each in range(60)])
 
 
 @pytest.mark.parametrize("num_embeddings", [0, 1])

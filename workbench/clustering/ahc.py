@@ -68,9 +68,12 @@ class Dendrogram:
 
         For every merge the largest height inside its subtree: linkages with inversions are cut there.
         """
-        if self.num_embeddings < 2:
-            return np.zeros(0)
-        return np.sort(maxdists(self.merges))
+        return np.sort(self._largest)
+
+    @cached_property
+    def _largest(self) -> np.ndarray:
+        """For every merge the largest height inside its subtree: float64 array (num_embeddings - 1,)."""
+        return maxdists(self.merges) if self.num_embeddings > 1 else np.zeros(0)
 
     def level(self, threshold: float) -> int:
         """Thresholds with the same level cut into the same clusters (criterion "distance")."""
@@ -82,17 +85,47 @@ class Dendrogram:
         With `criterion` "distance" a subtree is one cluster if no merge anywhere inside it is
         higher than `threshold`; with "maxclust" there are at most `threshold` clusters.
         """
-        if self.num_embeddings < 2:
-            return np.zeros(self.num_embeddings, dtype=np.int64)
-        return fcluster(self.merges, threshold, criterion=criterion).astype(np.int64) - 1
+        if criterion != "distance" and self.num_embeddings > 1:
+            return fcluster(self.merges, threshold, criterion=criterion).astype(np.int64) - 1
+        return self._cut_where(self._largest > threshold)
 
     def cut_after(self, merge: int) -> np.ndarray:
         """Clusters once merges 0 to `merge` have happened, whatever their heights."""
-        if self.num_embeddings < 2:
-            return np.zeros(self.num_embeddings, dtype=np.int64)
-        by_index = self.merges.copy()
-        by_index[:, 2] = np.arange(len(by_index))
-        return fcluster(by_index, merge, criterion="distance").astype(np.int64) - 1
+        return self._cut_where(np.arange(len(self.merges)) > merge)
+
+    def _cut_where(self, undone: np.ndarray) -> np.ndarray:
+        """Clusters without some merges and all that follow them: `undone` is a bool array (num_merges,)."""
+        leaves, merges = self._in_order
+        labels = np.zeros(self.num_embeddings, dtype=np.int64)
+        labels[leaves[1:]] = np.cumsum(undone[merges])
+        return labels
+
+    @cached_property
+    def _in_order(self) -> tuple[np.ndarray, np.ndarray]:
+        """The embeddings in the order in which `fcluster` numbers them, and the merge that joins neighbours.
+
+        In this order every cluster of every cut is without gaps. Of the two halves of a merge, the first
+        comes first, unless it alone is a single embedding.
+
+        Returns
+        -------
+        leaves : int64 array, shape (num_embeddings,)
+        merges : int64 array, shape (num_embeddings - 1,)
+        """
+        number = self.num_embeddings
+        leaves, merges = np.zeros(number, dtype=np.int64), np.zeros(max(number - 1, 0), dtype=np.int64)
+        halves = self.merges[:, :2].astype(np.int64).tolist()
+        sizes = [1] * number + self.merges[:, 3].astype(np.int64).tolist()
+        begin = [0] * len(sizes)  # position of the first embedding of every subtree
+        for merge in range(len(halves) - 1, -1, -1):
+            first, second = halves[merge]
+            if first < number <= second:
+                first, second = second, first
+            begin[first] = begin[number + merge]
+            begin[second] = begin[first] + sizes[first]
+            merges[begin[second] - 1] = merge
+        leaves[begin[:number]] = np.arange(number)
+        return leaves, merges
 
     def num_large_after(self, min_cluster_size: int) -> np.ndarray:
         """How many clusters have at least `min_cluster_size` members after each merge.
@@ -127,6 +160,8 @@ def agglomerate(embeddings: np.ndarray, dendrogram: Dendrogram, params: AHCParam
 class Agglomerations:
     """`agglomerate` for many parameters on one dendrogram: equal cuts are made once.
 
+    Parameters that share a threshold should follow each other, the smallest `min_cluster_size` first.
+
     Parameters
     ----------
     embeddings : float array, shape (num_embeddings, dimension)
@@ -136,7 +171,8 @@ class Agglomerations:
     def __init__(self, embeddings: np.ndarray, dendrogram: Dendrogram):
         self._embeddings, self._dendrogram = embeddings, dendrogram
         self._cuts: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
-        self._clusters: dict[tuple[str, int], _ByCluster] = {}
+        # of the last cut alone: means and distances take as much memory as the embeddings, or more
+        self._clusters: tuple[tuple[str, int], _ByCluster] | None = None
         self._found: dict[tuple[tuple[str, int], int], np.ndarray] = {}
 
     @cached_property
@@ -156,7 +192,7 @@ class Agglomerations:
             labels = dendrogram.cut(params.ahc_threshold)
             self._cuts[cut] = labels, np.bincount(labels)
         num_large = int((self._cuts[cut][1] >= min_size).sum())
-        target = lower if lower == upper else int(np.clip(num_large, lower, upper))
+        target = min(max(num_large, lower), upper)
         if num_large != target:
             cut = ("merge", _nearest_merge(dendrogram, params.ahc_threshold, min_size, target))
             if cut not in self._cuts:
@@ -166,11 +202,11 @@ class Agglomerations:
         # of one cut, as many large clusters are the same ones
         key = cut, int((sizes >= min_size).sum())
         if key not in self._found:
-            normalised = params.linkage in _EUCLIDEAN_ONLY
-            if cut not in self._clusters:
+            if self._clusters is None or self._clusters[0] != cut:
+                normalised = params.linkage in _EUCLIDEAN_ONLY
                 embeddings = self._unit_length if normalised else self._embeddings
-                self._clusters[cut] = _ByCluster(embeddings, labels)
-            self._found[key] = self._clusters[cut].absorb_small(min_size)
+                self._clusters = cut, _ByCluster(embeddings, labels)
+            self._found[key] = self._clusters[1].absorb_small(min_size)
         return self._found[key]
 
 
@@ -200,6 +236,24 @@ def absorb_small(embeddings: np.ndarray, labels: np.ndarray, min_size: int) -> n
     return _ByCluster(embeddings, labels).absorb_small(min_size)
 
 
+def means_of(embeddings: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Mean of every cluster: (num_clusters, dimension), in the precision of the embeddings.
+
+    Parameters
+    ----------
+    embeddings : float array, shape (num_embeddings, dimension)
+    labels : int array, shape (num_embeddings,), from 0 without gaps
+    sizes : int array, shape (num_clusters,)
+    """
+    order, first = np.argsort(labels, kind="stable"), np.cumsum(sizes) - sizes
+    means = embeddings[order[first]]  # of clusters of one
+    for size in np.unique(sizes[sizes > 1]):
+        clusters = np.flatnonzero(sizes == size)
+        members = order[first[clusters, None] + np.arange(size)]
+        means[clusters] = embeddings[members].mean(axis=1)
+    return means
+
+
 class _ByCluster:
     """A partition with the means of its clusters, for any smallest size.
 
@@ -212,16 +266,20 @@ class _ByCluster:
     def __init__(self, embeddings: np.ndarray, labels: np.ndarray):
         self._embeddings, self._labels = embeddings, labels
         _, self._members, self._counts = np.unique(labels, return_inverse=True, return_counts=True)
+        self._measured, self._distances = np.zeros(0, dtype=np.int64), np.zeros((0, len(self._counts)))
 
     @cached_property
     def _means(self) -> np.ndarray:
         """Of every cluster: (num_clusters, dimension), in the precision of the embeddings."""
-        order, ends = np.argsort(self._members, kind="stable"), np.cumsum(self._counts)
-        means = self._embeddings[order[ends - 1]]  # of clusters of one
-        for cluster in np.flatnonzero(self._counts > 1):
-            members = order[ends[cluster] - self._counts[cluster] : ends[cluster]]
-            means[cluster] = np.mean(self._embeddings[members], axis=0)
-        return means
+        return means_of(self._embeddings, self._members, self._counts)
+
+    def _nearest(self, large: np.ndarray) -> np.ndarray:
+        """Which of some clusters has the most similar mean, for all clusters: int array (num_clusters,)."""
+        if not np.isin(large, self._measured).all():  # else a larger smallest size than before
+            self._measured = large
+            self._distances = cdist(self._means[large], self._means, metric="cosine")
+        rows = np.searchsorted(self._measured, large)
+        return np.asarray(large[np.argmin(self._distances[rows], axis=0)])
 
     def absorb_small(self, min_size: int) -> np.ndarray:
         """See the function of this name."""
@@ -230,8 +288,6 @@ class _ByCluster:
             return np.zeros(len(self._labels), dtype=np.int64)
         if is_large.all():
             return self._labels
-        goes_to = np.arange(len(is_large))
-        distance = cdist(self._means[is_large], self._means[~is_large], metric="cosine")
-        goes_to[~is_large] = np.flatnonzero(is_large)[np.argmin(distance, axis=0)]
+        goes_to = np.where(is_large, np.arange(len(is_large)), self._nearest(np.flatnonzero(is_large)))
         used = np.cumsum(is_large) - 1  # the large ones, numbered without gaps
         return used[goes_to][self._members].astype(np.int64)

@@ -1,9 +1,9 @@
 """The assignment of local speakers to clusters for all chunks of a recording at once.
 
-What the Hungarian method finds chunk by chunk is found here by dynamic programming over the clusters,
-with the set of local speakers that have one already as state: sixteen states for four speakers. Every
-step works on all chunks. Where two assignments are so close that rounding could turn the decision, it
-says so, and the caller takes the plain way.
+What the Hungarian method finds chunk by chunk is read off where all speakers want different clusters, or
+only two the same. Elsewhere it is found by dynamic programming over the clusters, for the chunks of several
+clusterings together. Where two assignments are so close that rounding could turn the decision, it says so,
+and the caller takes the plain way.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from itertools import combinations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from workbench.clustering.assignment_search import best_assignments
 from workbench.clustering.filtering import is_active
 from workbench.clustering.threads import single_blas_thread
 from workbench.types import INACTIVE, Features
 
 CLOSE = 1e-11  # similarities this near to each other are left to the plain way; rounding is below 1e-12
 _MOST_SLOTS = 6  # local speakers per chunk, for 64 states
-_EXTRA = 1  # candidates per speaker beyond the number of speakers, so that ties at the end are seen
+_AT_ONCE = 2**22  # similarities of clusterings that are solved together, unless there is one only
 
 
 class Assigner:
@@ -72,83 +73,129 @@ class Assigner:
         return np.where(self.valid, chosen.T, 0)
 
     def one_to_one(self, cosines: np.ndarray | None, *, active_first: bool = False) -> np.ndarray | None:
-        """Assignment with the largest summed similarity; None if it is too close.
+        """`each_one_to_one` for one of the results of `cosines`."""
+        return self.each_one_to_one([cosines], active_first=active_first)[0]
+
+    def each_one_to_one(
+        self, cosines: Sequence[np.ndarray | None], *, active_first: bool = False
+    ) -> list[np.ndarray | None]:
+        """Assignments with the largest summed similarity; None where it is too close.
 
         Local speakers without an active frame may get any of several equally good clusters, or none.
 
         Parameters
         ----------
-        cosines : one of the results of `cosines`
+        cosines : as of the method of this name
         active_first : speakers without an active frame only get what the others leave
         """
-        if cosines is None or self.num_slots > _MOST_SLOTS:
-            return None
+        found: list[np.ndarray | None] = [None] * len(cosines)
+        if self.num_slots > _MOST_SLOTS:
+            return found
         competing = self.valid & self.active if active_first else self.valid
-        hard_clusters, margin = self._solve(cosines, competing)
-        if margin.min(initial=np.inf) < CLOSE:
-            return None
-        # Whoever has no usable embedding counts as similar as the least similar of all: who is heard takes
-        # a cluster that is left, and where too few are there, the least similar is no better. Scipy decides.
+        by_size: dict[int, list[tuple[int, np.ndarray]]] = {}
+        for index, each in enumerate(cosines):
+            if each is not None:
+                by_size.setdefault(len(each), []).append((index, each))
+        for group in by_size.values():
+            together = max(1, _AT_ONCE // max(group[0][1].size, 1))
+            for start in range(0, len(group), together):
+                indices, sets = zip(*group[start : start + together], strict=True)
+                solved = self._solve(sets, competing)
+                for index, each, hard_clusters in zip(indices, sets, solved, strict=True):
+                    if hard_clusters is not None and self._add_odd(each, competing, hard_clusters):
+                        found[index] = hard_clusters
+        return found
+
+    def _add_odd(self, cosines: np.ndarray, competing: np.ndarray, found: np.ndarray) -> bool:
+        """Assign who is heard without a usable embedding; False where rounding would decide.
+
+        They count as similar as the least similar of all: they take a cluster that is left, and where too
+        few are there, the least similar is no better. Scipy decides.
+        """
+        if self.valid.all():
+            return True
         lowest = cosines[:, competing.T].min(initial=np.inf)
         odd = (self.active & ~self.valid).any(axis=1)
-        if len(cosines) < self.num_slots and not self.valid.all():
+        if len(cosines) < self.num_slots:
             as_low = (cosines.min(axis=0) < lowest + CLOSE).T & competing
             odd |= as_low.any(axis=1) & ~competing.all(axis=1)
         if (odd & ((~competing).sum(axis=1) > 1)).any():
-            return None  # among several of them, rounding decides
-        if odd.any():
-            self._assign_odd(cosines, competing, lowest if np.isfinite(lowest) else 0.0, odd, hard_clusters)
-        return hard_clusters
-
-    def _assign_odd(
-        self, cosines: np.ndarray, competing: np.ndarray, lowest: float, odd: np.ndarray, found: np.ndarray
-    ) -> None:
+            return False  # among several of them, rounding decides
+        instead = lowest if np.isfinite(lowest) else 0.0
         for chunk in np.flatnonzero(odd):
-            scores = 1.0 + np.where(competing[chunk, :, None], cosines[:, :, chunk].T, lowest)
+            scores = 1.0 + np.where(competing[chunk, :, None], cosines[:, :, chunk].T, instead)
             speakers, clusters = linear_sum_assignment(scores, maximize=True)
             found[chunk] = INACTIVE
             found[chunk, speakers] = clusters
+        return True
 
-    def _solve(self, cosines: np.ndarray, competing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Best assignment of the competing speakers, and by how much the next best is worse."""
-        num_clusters, num_slots, num_chunks = cosines.shape
+    def _solve(self, cosines: Sequence[np.ndarray], competing: np.ndarray) -> list[np.ndarray | None]:
+        """Best assignments of the competing speakers to sets of equally many clusters."""
+        chosen, disputed = zip(*(self._undisputed(each, competing) for each in cosines), strict=True)
+        chunks = np.concatenate(disputed)
+        scores = np.concatenate([c[:, :, rest] for c, rest in zip(cosines, disputed, strict=True)], axis=2)
+        scores[:, ~competing[chunks].T] = -np.inf
+        twins = {pair: same[chunks] for pair, same in self._twins.items()}
+        hard_clusters, margin = best_assignments(scores, twins)
+        ends = np.cumsum([len(rest) for rest in disputed])[:-1]
+        parts = zip(chosen, disputed, np.split(hard_clusters, ends), np.split(margin, ends), strict=True)
+        solved: list[np.ndarray | None] = []
+        for found, rest, here, leads in parts:
+            found[rest] = here
+            solved.append(None if leads.min(initial=np.inf) < CLOSE else found)
+        return solved
+
+    def _undisputed(self, cosines: np.ndarray, competing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Best assignment, and the chunks where it must be searched for.
+
+        Where all want different clusters, all get what they want. Where two want the same one, let it have
+        a price at which the one who would lose less likes the next best as much: if nobody else wants that,
+        everyone has what they like best at these prices, and no assignment has a larger sum.
+        """
         best, lead = _best_two(cosines)
-        best = np.where(competing.T, best, -1 - np.arange(num_slots)[:, None])
-        # Where all want different clusters, all get what they want.
-        settled = np.where(competing.T, lead, np.inf).min(axis=0, initial=np.inf) >= CLOSE
-        for first, second in combinations(range(num_slots), 2):
-            settled &= best[first] != best[second]
+        best = np.where(competing.T, best, -1 - np.arange(self.num_slots)[:, None])
+        close = competing.T & (lead < CLOSE)
+        pairs = np.array(list(combinations(range(self.num_slots), 2)), dtype=np.int64).reshape(-1, 2)
+        same = best[pairs[:, 0]] == best[pairs[:, 1]]
+        num_clashes = same.sum(axis=0)
+        disputed = close.any(axis=0) | (num_clashes > 0)
         chosen = np.where(competing, best.T, INACTIVE)
-        rest = np.flatnonzero(~settled)
-        if len(rest) == 0:
-            return chosen, np.full(num_chunks, np.inf)
-        scores = np.where(competing[rest].T, cosines[:, :, rest], -np.inf)
-        names = None
-        if num_clusters > num_slots * (num_slots + _EXTRA):
-            scores, names = _candidates(scores, num_slots + _EXTRA)
-        twins = {pair: penalty[rest] for pair, penalty in self._twins.items()}
-        sizes = np.minimum(competing[rest].sum(axis=1), num_clusters)
-        found, margin = _backward(_forward(scores, twins), scores, twins, sizes)
-        if names is not None:
-            picked = np.take_along_axis(names, np.maximum(found, 0), axis=1)
-            found = np.where(found >= 0, picked, INACTIVE)
-        chosen[rest] = found
-        return chosen, margin
+        chunk = np.flatnonzero(num_clashes == 1)
+        if len(cosines) >= self.num_slots and len(chunk):
+            everyone = np.arange(len(chunk))
+            pair = same[:, chunk].argmax(axis=0)
+            one, other = pairs[pair].T
+            gives_way = np.where(lead[one, chunk] < lead[other, chunk], one, other)
+            rest = cosines[:, gives_way, chunk]
+            rest[best[gives_way, chunk], everyone] = -np.inf
+            instead, ahead = _best_two(rest)
+            unsure = close[:, chunk]
+            unsure[one, everyone] = unsure[other, everyone] = False
+            # which of two twins gives way does not matter
+            clear = np.abs(lead[one, chunk] - lead[other, chunk]) >= CLOSE
+            clear |= self._are_twins[pair, chunk]
+            clear &= (ahead >= CLOSE) & ~unsure.any(axis=0) & (best[:, chunk] != instead).all(axis=0)
+            chosen[chunk[clear], gives_way[clear]] = instead[clear]
+            disputed[chunk[clear]] = False
+        return chosen, np.flatnonzero(disputed)
+
+    @cached_property
+    def _are_twins(self) -> np.ndarray:
+        """Silent and equal, for every pair of local speakers: bool array (num_pairs, num_chunks).
+
+        Exchanging the two changes nothing. Who is heard is no twin: which of two equal ones gets a
+        cluster, scipy's rounding decides.
+        """
+        one, other = np.array(list(combinations(range(self.num_slots), 2)), dtype=np.int64).reshape(-1, 2).T
+        silent = self.valid & ~self.active
+        same = self._which[:, one] == self._which[:, other]
+        return np.asarray(same & silent[:, one] & silent[:, other]).T
 
     @cached_property
     def _twins(self) -> dict[tuple[int, int], np.ndarray]:
-        """Pairs of local speakers -> 0, or minus infinity in the chunks where they are silent and equal.
-
-        Exchanging the two changes nothing, so the second is only looked at when the first has a cluster.
-        Who is heard is no twin: which of two equal ones gets a cluster, scipy's rounding decides.
-        """
-        twins = {}
-        for first, second in combinations(range(self.num_slots), 2):
-            same = self._which[:, first] == self._which[:, second]
-            same &= self.valid[:, first] & ~self.active[:, first] & ~self.active[:, second]
-            if same.any():
-                twins[first, second] = np.where(same, -np.inf, 0.0)
-        return twins
+        """Those pairs that are alike in some chunk."""
+        pairs = combinations(range(self.num_slots), 2)
+        return {pair: same for pair, same in zip(pairs, self._are_twins, strict=True) if same.any()}
 
 
 def rank_found(hard_clusters: np.ndarray, num_clusters: int) -> np.ndarray | None:
@@ -177,88 +224,3 @@ def _best_two(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         best[each > first] = cluster
         np.maximum(first, each, out=first)
     return best, first - second
-
-
-def _candidates(scores: np.ndarray, num_best: int) -> tuple[np.ndarray, np.ndarray]:
-    """Only the clusters that are among the best of someone in the chunk.
-
-    Returns
-    -------
-    scores : float64 array, shape (num_candidates, num_slots, num_chunks)
-    names : int array, shape (num_chunks, num_candidates)
-        Which clusters they are.
-    """
-    num_chunks = scores.shape[2]
-    best = np.argpartition(-scores, num_best - 1, axis=0)[:num_best]  # (rank, slot, chunk)
-    names = np.sort(best.reshape(-1, num_chunks), axis=0)
-    chosen = np.take_along_axis(scores, names[:, None], axis=0)
-    repeated = np.zeros(names.shape, dtype=bool)
-    repeated[1:] = names[1:] == names[:-1]
-    return np.where(repeated[:, None], -np.inf, chosen), names.T
-
-
-def _forward(scores: np.ndarray, twins: dict[tuple[int, int], np.ndarray]) -> np.ndarray:
-    """Largest sum for every set of served speakers after every cluster.
-
-    Returns
-    -------
-    history : float64 array, shape (num_clusters + 1, 2, ..., 2, num_chunks)
-        One axis of length 2 per speaker: served or not.
-    """
-    num_clusters, num_slots, num_chunks = scores.shape
-    history = np.full((num_clusters + 1, *(2,) * num_slots, num_chunks), -np.inf)
-    history[(0, *(0,) * num_slots)] = 0.0
-    for cluster in range(num_clusters):
-        before, after = history[cluster], history[cluster + 1]
-        after[...] = before
-        for slot in range(num_slots):
-            without: list[int | slice] = [slice(None)] * num_slots
-            served = without.copy()
-            without[slot], served[slot] = 0, 1
-            gained = before[tuple(without)] + scores[cluster, slot]
-            for (first, second), penalty in twins.items():
-                if second == slot:
-                    unserved: list[int | slice] = [slice(None)] * (num_slots - 1)
-                    unserved[first] = 0
-                    gained[tuple(unserved)] += penalty
-            np.maximum(after[tuple(served)], gained, out=after[tuple(served)])
-    return history
-
-
-def _backward(
-    history: np.ndarray, scores: np.ndarray, twins: dict[tuple[int, int], np.ndarray], sizes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters of the best way through `history`, and how much the best other way loses."""
-    num_clusters, num_slots, num_chunks = scores.shape
-    flat = history.reshape(num_clusters + 1, 2**num_slots, num_chunks)
-    bits = [2 ** (num_slots - 1 - slot) for slot in range(num_slots)]
-    served = np.array([bin(state).count("1") for state in range(2**num_slots)])
-    final = np.where(served[:, None] == sizes, flat[-1], -np.inf)
-    state = final.argmax(axis=0)
-    margin = _lead(final)
-    everywhere = np.arange(num_chunks)
-    chosen = np.full((num_chunks, num_slots), INACTIVE, dtype=np.int64)
-    for cluster in range(num_clusters - 1, -1, -1):
-        ways = np.full((num_slots + 1, num_chunks), -np.inf)
-        ways[num_slots] = flat[cluster, state, everywhere]  # nobody takes this cluster
-        for slot, bit in enumerate(bits):
-            has = (state & bit) > 0
-            value = flat[cluster, state & ~bit, everywhere] + scores[cluster, slot]
-            for (first, second), penalty in twins.items():
-                if second == slot:
-                    value = value + np.where(state & bits[first], 0.0, penalty)
-            ways[slot, has] = value[has]
-        margin = np.minimum(margin, _lead(ways))
-        taker = ways.argmax(axis=0)
-        someone = taker < num_slots
-        chosen[everywhere[someone], taker[someone]] = cluster
-        state = state & ~np.append(bits, 0)[taker]
-    return chosen, margin
-
-
-def _lead(values: np.ndarray) -> np.ndarray:
-    """How much the largest of every column leads before the second; infinite where there is no other."""
-    if len(values) < 2:
-        return np.full(values.shape[1], np.inf)
-    second, first = np.partition(values, -2, axis=0)[-2:]
-    return np.where(np.isfinite(second), first - np.where(np.isfinite(second), second, 0.0), np.inf)

@@ -9,13 +9,14 @@ from workbench.clustering.params import Convention
 
 def is_active(segmentations: np.ndarray) -> np.ndarray:
     """Local speakers with at least one active frame: bool array (num_chunks, num_speakers)."""
-    return segmentations.sum(axis=1) > 0
+    # several times as fast as `sum`, and whole numbers add exactly in any order
+    return np.asarray(np.einsum("cfs->cs", segmentations) > 0)
 
 
 def num_clean_frames(segmentations: np.ndarray) -> np.ndarray:
     """Frames in which a local speaker is the only active one: int array (num_chunks, num_speakers)."""
-    alone = segmentations.sum(axis=2, keepdims=True) == 1
-    return (segmentations * alone).sum(axis=1).astype(np.int64)
+    alone = np.einsum("cfs->cf", segmentations) == 1
+    return np.einsum("cfs,cf->cs", segmentations, alone.astype(segmentations.dtype)).astype(np.int64)
 
 
 def training_mask(segmentations: np.ndarray, embeddings: np.ndarray, convention: Convention) -> np.ndarray:

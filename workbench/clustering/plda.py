@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -76,7 +77,8 @@ class PLDA:
             raise InputError.at(folder / "plda.npz", "tr is singular: it must diagonalise both covariances")
         if (model["psi"] <= 0).any():
             raise InputError.at(folder / "plda.npz", "psi must be positive: it is a variance")
-        return cls(**transform, **model)
+        both: dict[str, Any] = transform | model
+        return cls(**both)
 
     @property
     def dimension(self) -> int:

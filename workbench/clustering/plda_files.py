@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def load_vbx_plda(transform: str | os.PathLike[str], model: str | os.PathLike[st
     and tr are scaled so that `PLDA.transform` gives VBx's features. As they are they are `of_segments`.
     """
     transform = Path(transform)
-    arrays = _read_h5(transform)
+    arrays: dict[str, Any] = _read_h5(transform)
     mu, tr, psi = read_kaldi_plda(model)
     dimension, num_lda = arrays["lda"].shape
     if arrays["mean1"].shape != (dimension,) or arrays["mean2"].shape != (num_lda,) or len(mu) != num_lda:

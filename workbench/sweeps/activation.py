@@ -115,8 +115,8 @@ class SlotActivity:
         grid = FrameGrid.of(features, frame_axis)
         self.frames, self.num_frames = grid.frames, grid.num_frames
         self.average = average_speakers(features, frame_axis)
-        active = np.ascontiguousarray(features.segmentations.transpose(0, 2, 1)) > 0  # (chunk, slot, frame)
-        self.num_chunks, self.num_slots, _ = active.shape
+        active = features.segmentations > 0
+        self.num_chunks, _, self.num_slots = active.shape
         chunk, slot, first, last = _stretches(active)
         begin, end = grid.starts[chunk] + first, grid.starts[chunk] + last
         shared_chunk, shared_first, shared_last, self._together = _shared_stretches(active)
@@ -196,9 +196,9 @@ class SlotActivity:
 
 def _stretches(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Chunk, slot, first frame and frame after the last of everything said in a chunk."""
-    num_chunks, num_slots, num_frames = active.shape
+    num_chunks, num_frames, num_slots = active.shape
     padded = np.zeros((num_chunks, num_slots, num_frames + 2), dtype=bool)
-    padded[:, :, 1:-1] = active
+    padded[:, :, 1:-1] = active.transpose(0, 2, 1)
     changes = padded[:, :, 1:] != padded[:, :, :-1]
     where = np.flatnonzero(changes)  # starts and ends alternate within a slot
     row, frame = np.divmod(where, num_frames + 1)
@@ -208,16 +208,19 @@ def _stretches(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
 
 def _shared_stretches(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Where two or more slots of a chunk are active: chunk, first frame, frame after the last, which."""
-    num_chunks, num_slots, num_frames = active.shape
-    which = np.ascontiguousarray(active.transpose(0, 2, 1))  # (chunk, frame, slot)
-    which[which.sum(axis=2) < 2] = False
-    begins: np.ndarray = np.asarray(which.any(axis=2))
+    num_chunks, num_frames, num_slots = active.shape
+    slots = np.arange(num_slots)
+    which = np.zeros((num_chunks, num_frames), dtype=np.int64)  # a bit per slot
+    for slot in slots:
+        which |= active[:, :, slot].astype(np.int64) << slot
+    which[which & (which - 1) == 0] = 0  # one alone
     differs = np.ones((num_chunks, num_frames + 1), dtype=bool)
-    differs[:, 1:-1] = (which[:, 1:] != which[:, :-1]).any(axis=2)
+    differs[:, 1:-1] = which[:, 1:] != which[:, :-1]
     chunk, frame = np.nonzero(differs)
     first = np.flatnonzero(frame < num_frames)
-    kept = first[begins[chunk[first], frame[first]]]
-    return chunk[kept], frame[kept], frame[kept + 1], which[chunk[kept], frame[kept]]
+    kept = first[which[chunk[first], frame[first]] > 0]
+    together = which[chunk[kept], frame[kept], None] >> slots & 1 > 0
+    return chunk[kept], frame[kept], frame[kept + 1], together
 
 
 def _sum_up(

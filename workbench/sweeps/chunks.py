@@ -8,9 +8,7 @@ reconstructed once, equal outputs scored once.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -19,26 +17,21 @@ import pandas as pd
 from pyannote.core import Annotation
 
 from workbench.aggregation import FrameAxis
-from workbench.clustering import PLDA, AHCParams, ClusteringParams, Dendrogram, TrainingSet, VBxParams
-from workbench.clustering.ahc import Agglomerations
-from workbench.clustering.batched_assignment import Assigner, rank_found
+from workbench.clustering import PLDA, AHCParams, ClusteringParams, Dendrogram, VBxParams
 from workbench.clustering.batched_vbx import VBxCell, VBxStart, plain_cell, vbx_many
-from workbench.clustering.filtering import is_active
 from workbench.clustering.params import Convention, speaker_bounds
-from workbench.clustering.run import assign_ahc, assign_vbx, cluster_means, wanted_clusters
-from workbench.clustering.threads import single_blas_thread
 from workbench.clustering.vbx import initial_responsibilities
 from workbench.errors import InputError, RecordingError
 from workbench.powerset import median_filter
 from workbench.reconstruction import reconstruct
 from workbench.scoring.prepared import PreparedReference
-from workbench.sweeps.activation import Runs, SlotActivity
+from workbench.sweeps.activation import Runs
 from workbench.sweeps.outcome import Outcome, Output, Scored
 from workbench.sweeps.pools import usable_cores
 from workbench.sweeps.settings import PluginParams, SweepSettings
+from workbench.sweeps.views import FINISHED_TOGETHER, View
 from workbench.types import INACTIVE, Features
 
-_FINISHED_TOGETHER = 16  # cells of VBx whose centroids are compared with all embeddings in one go
 _KEPT = 20_000  # outputs that are remembered at most: a few hundred bytes each
 
 
@@ -116,6 +109,7 @@ class ChunkSweep:
             "rows": runs.rows,
             "turns": turns.sort_values(["start", "end", "speaker"], ignore_index=True),
             "counts": output.counts,
+            "speakers": output.speakers,
             "num_speakers": output.num_speakers,
             "elbo": outcome.elbo,
             "converged": outcome.converged,
@@ -134,6 +128,7 @@ class ChunkSweep:
     def _cluster(self, jobs: Sequence[Job], threads: int) -> Iterator[tuple[Job, Outcome]]:
         """Every job with its outcome, in an order that lets them share work."""
         batches: dict[tuple[Any, ...], list[Job]] = {}
+        agglomerative: dict[tuple[int, Convention], list[Job]] = {}
         for job in jobs:
             view, params = self.view(job.median_filter), job.clustering
             if isinstance(params, PluginParams):
@@ -143,12 +138,15 @@ class ChunkSweep:
             if len(training) < 2 or (isinstance(params, AHCParams) and speaker_bounds(params)[1] < 2):
                 yield job, view.one_cluster()
             elif isinstance(params, AHCParams):
-                yield job, view.run_ahc(params)
+                agglomerative.setdefault((job.median_filter, params.convention), []).append(job)
             else:
                 start = _start_of(params, training.dendrogram())
                 key: tuple[Any, ...] = (job.median_filter, params.convention, start, params.lda_dim)
                 key += (job.init_smoothing, job.loop_prob is None, job.precision)
                 batches.setdefault(key, []).append(job)
+        for (num_frames, _), batch in agglomerative.items():
+            for index, outcome in self.view(num_frames).run_ahc([job.ahc for job in batch]):
+                yield batch[index], outcome
         for batch in batches.values():
             yield from self._run_vbx(batch, threads)
 
@@ -164,7 +162,7 @@ class ChunkSweep:
             loop_prob=None if first.loop_prob is None else [float(job.loop_prob or 0.0) for job in batch],
             threads=threads,
         )
-        while found := list(islice(cells, _FINISHED_TOGETHER)):
+        while found := list(islice(cells, FINISHED_TOGETHER)):
             outcomes = view.finish_vbx([(batch[index].vbx, cell) for index, cell in found])
             for (index, cell), outcome in zip(found, outcomes, strict=True):
                 if outcome is None:
@@ -260,126 +258,16 @@ class Job:
         )
 
     @property
+    def ahc(self) -> AHCParams:
+        """The clustering of a job that is agglomerative only."""
+        assert isinstance(self.clustering, AHCParams)
+        return self.clustering
+
+    @property
     def vbx(self) -> VBxParams:
         """The clustering of a job that runs VBx."""
         assert isinstance(self.clustering, VBxParams)
         return self.clustering
-
-
-class View:
-    """A recording with one choice of segmentations: training sets, dendrograms, activity, each made once."""
-
-    def __init__(self, features: Features):
-        self.features = features
-        self._trainings: dict[Convention, TrainingSet] = {}
-        self._activities: dict[FrameAxis, SlotActivity] = {}
-        self._ahc: dict[tuple[Any, ...], Outcome] = {}
-        self._digests: dict[int, tuple[np.ndarray, bytes]] = {}
-        self._agglomerations: dict[tuple[str, str], Agglomerations] = {}
-        self._kmeans: dict[tuple[Any, ...], np.ndarray] = {}
-
-    def training(self, convention: Convention) -> TrainingSet:
-        """The embeddings that clusters are made of."""
-        if convention not in self._trainings:
-            self._trainings[convention] = TrainingSet(self.features, convention)
-        return self._trainings[convention]
-
-    def activity(self, frame_axis: FrameAxis) -> SlotActivity:
-        """When local speakers are active."""
-        if frame_axis not in self._activities:
-            self._activities[frame_axis] = SlotActivity(self.features, frame_axis)
-        return self._activities[frame_axis]
-
-    def one_cluster(self) -> Outcome:
-        """Everyone is one speaker: nothing to tell apart, or not allowed to."""
-        return self._outcome(np.zeros(self.features.embeddings.shape[:2], dtype=np.int64), 1)
-
-    @cached_property
-    def assigner(self) -> Assigner:
-        """All embeddings, ready to be compared with centroids."""
-        return Assigner(self.features)
-
-    @cached_property
-    def active(self) -> np.ndarray:
-        """Local speakers with an active frame: bool array (num_chunks, num_local_speakers)."""
-        return is_active(self.features.segmentations)
-
-    def run_ahc(self, params: AHCParams) -> Outcome:
-        """Agglomerative clustering; equal partitions of the training embeddings are assigned once."""
-        training = self.training(params.convention)
-        cuts = self._agglomerations.get((params.convention, params.linkage))
-        if cuts is None:
-            cuts = Agglomerations(training.embeddings, training.dendrogram(params.linkage))
-            self._agglomerations[params.convention, params.linkage] = cuts
-        labels = cuts.find(params)
-        known, digest = self._digests.get(id(labels), (None, b""))
-        if known is not labels:  # else the very array that was found before
-            digest = hashlib.blake2b(labels.tobytes(), digest_size=16).digest()
-            self._digests[id(labels)] = labels, digest
-        key = (params.convention, digest)
-        if key not in self._ahc:
-            centroids = cluster_means(training.embeddings, labels)
-            (cosines,) = self.assigner.cosines([centroids])
-            if params.convention == "diarizen":
-                found = self.assigner.one_to_one(cosines)
-            else:
-                found = self.assigner.best(cosines)
-            if found is None:
-                found, _ = assign_ahc(self.features, params, training, labels)
-            self._ahc[key] = self._outcome(found, len(centroids))
-        return self._ahc[key]
-
-    def finish_vbx(self, found: Sequence[tuple[VBxParams, VBxCell]]) -> list[Outcome | None]:
-        """Assignment of all local speakers to what VBx found; None where it is too close for this."""
-        if not found:
-            return []
-        training = self.training(found[0][0].convention)
-        embeddings = training.embeddings_f64
-        weights = np.concatenate([cell.weights for _, cell in found])
-        if len(weights) == 1:  # another routine, which rounds differently
-            weights = np.repeat(weights, 2, axis=0)
-        with single_blas_thread():
-            stacked = weights @ embeddings
-        centroids = np.split(stacked, np.cumsum([len(cell.weights) for _, cell in found]))[: len(found)]
-        outcomes: list[Outcome | None] = []
-        for (params, cell), cosines in zip(found, self.assigner.cosines(centroids), strict=True):
-            hard_clusters = self._assign(params, cell, cosines, len(training))
-            outcomes.append(None if hard_clusters is None else self._with_trace(cell, hard_clusters))
-        return outcomes
-
-    def _assign(
-        self, params: VBxParams, cell: VBxCell, cosines: np.ndarray | None, num_embeddings: int
-    ) -> np.ndarray | None:
-        num_found = len(cell.weights)
-        if params.convention == "diarizen":
-            chosen = self.assigner.one_to_one(cosines)
-            return None if chosen is None else rank_found(chosen, num_found)
-        target = wanted_clusters(params, num_found, num_embeddings)
-        if target == num_found:
-            return self.assigner.one_to_one(cosines, active_first=True)
-        key = (params.convention, target)  # k-means sees nothing of what VBx found but the number
-        if key not in self._kmeans:
-            weights = cell.weights.T.astype(np.float64)
-            self._kmeans[key], _ = assign_vbx(
-                self.features, params, self.training(params.convention), weights
-            )
-        return self._kmeans[key]
-
-    def finish_plainly(self, params: VBxParams, cell: VBxCell) -> Outcome:
-        """The same without short cuts."""
-        weights = cell.weights.T.astype(np.float64)
-        hard_clusters, _ = assign_vbx(self.features, params, self.training(params.convention), weights)
-        return self._with_trace(cell, hard_clusters)
-
-    def _with_trace(self, cell: VBxCell, hard_clusters: np.ndarray) -> Outcome:
-        found = self._outcome(hard_clusters, cell.num_kept)
-        return dataclasses.replace(found, elbo=cell.elbo, converged=cell.converged)
-
-    def _outcome(self, hard_clusters: np.ndarray, num_clusters: int) -> Outcome:
-        return Outcome(
-            hard_clusters=np.where(self.active, hard_clusters, INACTIVE).astype(np.int64),
-            num_clusters=num_clusters,
-        )
 
 
 def _start_of(params: VBxParams, dendrogram: Dendrogram) -> tuple[str, float]:
