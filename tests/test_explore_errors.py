@@ -161,6 +161,22 @@ def test_an_error_out_of_view_is_brought_into_view(screen):
     assert end >= 8.0
 
 
+def test_the_same_stretch_can_be_shown_again_after_a_double_click(screen):
+    axis, sent = screen.figure.layout.xaxis, []
+    screen._time.show(6.0, 8.0)
+    stretch = screen._time.read()
+    axis.autorange = True  # what a double click does: the range stays as it was
+    assert screen._time.read() == (0.0, screen._scene.duration)
+    screen.figure.observe(lambda change: sent.append(change["new"] or {}), "_py2js_update")
+    screen._time.show(6.0, 8.0)
+    assert screen._time.read() == stretch
+    (written,) = [
+        message["layout_data"] for message in sent if "xaxis.range" in message.get("layout_data", {})
+    ]
+    assert [from_axis(value) for value in written["xaxis.range"]] == pytest.approx(list(stretch))
+    assert screen.errors.value == ""
+
+
 def test_filters_narrow_the_table(screen):
     everything = screen.listed_errors()
     assert screen.table.note == f"{len(everything)} errors, {everything['duration'].sum():.1f} s"

@@ -219,6 +219,71 @@ def test_zooming_draws_the_waveform_more_finely(screen):
     assert len(trace_of(screen, "waveform").x) / 14.0 == pytest.approx(whole)
 
 
+def from_browser(figure, **xaxis) -> None:
+    """What plotly's widget puts down after a gesture: a double click is `autorange`, the wheel a range."""
+    data = {f"xaxis.{name}": value for name, value in xaxis.items()}
+    if (stretch := data.pop("xaxis.range", None)) is not None:
+        data = {f"xaxis.range[{end}]": float(on_axis(value)) for end, value in enumerate(stretch)}
+    figure._js2py_relayout = {"relayout_data": data, "source_view_id": "view"}
+
+
+def listen_in(figure) -> list:
+    """What is sent to the browser about the time axis, other than what it said itself."""
+    sent = []
+
+    def hear(change) -> None:
+        message = change["new"] or {}
+        layout = message.get("relayout_data") or message.get("layout_data") or {}
+        if message.get("source_view_id") is None:
+            sent.extend((name, value) for name, value in layout.items() if name.startswith("xaxis."))
+
+    figure.observe(hear, ["_py2js_relayout", "_py2js_update"])
+    return sent
+
+
+def test_what_is_drawn_follows_the_axis_that_the_browser_has(screen):
+    """The wheel's last turn arrives after the double click that came first: plotly.js sends both."""
+    sent, whole = listen_in(screen.figure), len(trace_of(screen, "waveform").x)
+
+    def points() -> int:
+        return len(trace_of(screen, "waveform").x)
+
+    for _ in range(2):
+        from_browser(screen.figure, range=(4.0, 5.0))
+        assert screen._time.read() == pytest.approx((4.0, 5.0))
+        part = points()
+        assert part != whole
+        from_browser(screen.figure, autorange=True)
+        assert screen._time.read() == (0.0, 14.0)
+        assert points() == whole
+        from_browser(screen.figure, range=(4.0, 5.0))
+        assert screen._time.read() == pytest.approx((4.0, 5.0))
+        assert points() == part
+    # the kernel may have that already, from a gesture that the browser has gone on from
+    screen.figure.layout.xaxis._props["autorange"] = True
+    from_browser(screen.figure, autorange=True)
+    assert points() == whole
+    assert sent == []  # an answer would arrive while the browser is elsewhere
+    assert screen.errors.value == ""
+
+
+def test_a_gesture_is_not_lost_with_what_the_browser_says_beside_it(screen):
+    """ipywidgets sends everything that has piled up as one message: here the browser's own defaults."""
+    figure = screen.figure
+    whole = len(trace_of(screen, "waveform").x)
+    from_browser(figure, range=(4.0, 5.0))
+    deltas = [{"uid": trace.uid, "x": {"0": 1.0}, "y": {"0": 1.0}} for trace in figure.data]
+    double_click = {"relayout_data": {"xaxis.autorange": True}, "source_view_id": "view"}
+    figure.set_state(
+        {
+            "_js2py_traceDeltas": {"trace_deltas": deltas, "trace_edit_id": figure._last_trace_edit_id},
+            "_js2py_relayout": double_click,
+        }
+    )
+    assert screen._time.read() == (0.0, 14.0)
+    assert len(trace_of(screen, "waveform").x) == whole
+
+
 def test_sliders_of_vbx_rest_when_clustering_is_agglomerative(material, prepared_session):
     from workbench.clustering import AHCParams
     from workbench.config import PipelineParams

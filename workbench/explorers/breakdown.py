@@ -25,10 +25,10 @@ from workbench.explorers.error_table import MOST_ROWS, table_html
 from workbench.explorers.headline import static_page
 from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.playback import CLIP_LIMIT, wav_bytes
-from workbench.explorers.redraw import update_layout, update_traces
+from workbench.explorers.redraw import TimeAxis, update_layout, update_traces
 from workbench.plots.breakdown import LANES, Scene, plot_breakdown, plot_lanes
 from workbench.plots.breakdown_panels import Parts
-from workbench.plots.lanes import describe_errors, from_axis, on_axis
+from workbench.plots.lanes import describe_errors
 from workbench.plots.spectrogram import Sound
 from workbench.plots.words import convention, count_of, matched_name, region, speaker_name
 from workbench.review import Review, filter_errors
@@ -85,6 +85,7 @@ class ErrorScreen(ScoredScreen, SoundControls):
         self._scene = self._compose()
         self._screen = plot_breakdown(self._scene)
         self.figure = LiveFigure(self._screen.figure)
+        self._time = TimeAxis(self.figure, lambda: self._scene.duration, self.errors.guard(self._zoomed))
         self._list()
         self._say()
         self._listen()
@@ -111,7 +112,6 @@ class ErrorScreen(ScoredScreen, SoundControls):
         self.after.on_click(guard(lambda _button: self._play_beside(+1)))
         self.play_voice.on_click(guard(self._play_speaker))
         self.export.on_click(guard(self._export))
-        self.figure.layout.xaxis.on_change(guard(self._zoomed), "range", "autorange")
         for trace in self.figure.data:
             if trace.name in LANES:
                 trace.on_click(guard(self._clicked))
@@ -195,19 +195,14 @@ class ErrorScreen(ScoredScreen, SoundControls):
 
     def _view(self) -> tuple[float, float]:
         """Start and end (s) of what is visible."""
-        start, end = (from_axis(value) for value in self.figure.layout.xaxis.range)
-        return max(start, 0.0), min(end, self._scene.duration)
+        return self._time.read()
 
-    def _zoomed(self, axis: Any, _range: Any, autorange: Any) -> None:
+    def _zoomed(self) -> None:
         """Draw what is in view now; nothing but the lanes changes."""
         if self._busy:
             return
         self._busy = True
         try:
-            if autorange:  # a double click; written out as a range, so that the next one is a change again
-                with self.figure.batch_update():
-                    axis.range = (float(on_axis(0.0)), float(on_axis(self._scene.duration)))
-                    axis.autorange = False
             lanes = plot_lanes(self._scene, self._view())
             self._screen.tables.update(lanes.tables)
             with self.figure.batch_update():
@@ -343,7 +338,7 @@ class ErrorScreen(ScoredScreen, SoundControls):
             return
         width = min(max(12 * (end - start), 20.0), self._scene.duration)
         low = min(max((start + end - width) / 2, 0.0), self._scene.duration - width)
-        self.figure.layout.xaxis.range = (float(on_axis(low)), float(on_axis(low + width)))
+        self._time.show(low, low + width)
 
     def _deselect(self) -> None:
         self.selection, self._sound, self._replay = None, None, None

@@ -27,12 +27,11 @@ from workbench.explorers.clustering_grid_words import (
 )
 from workbench.explorers.headline import static_page
 from workbench.explorers.live_figure import LiveFigure
-from workbench.explorers.redraw import update_layout, update_traces
+from workbench.explorers.redraw import TimeAxis, update_layout, update_traces
 from workbench.plots.breakdown import LANES, plot_lanes
 from workbench.plots.grid import GridScene, plot_grid
 from workbench.plots.grid_cells import Slice
 from workbench.plots.grid_measures import measure_cells
-from workbench.plots.lanes import from_axis, on_axis
 from workbench.plots.tuning_page import write_summary
 from workbench.review import ScoringParams
 from workbench.sweeps import Grid, SweepSettings
@@ -164,7 +163,7 @@ class GridScreen(GridSound):
         self._listen(self.figure)
         self.children = tuple(self._rows(self.figure))
 
-    def _listen(self, figure: go.FigureWidget) -> None:
+    def _listen(self, figure: LiveFigure) -> None:
         """Connect every control; ipywidgets would drop the errors of unguarded callbacks."""
         guard = self.errors.guard
         for chooser in (self.x, self.y):
@@ -179,7 +178,7 @@ class GridScreen(GridSound):
         self.out_of_fold.on_click(guard(lambda _button: self.go_to(choice.most_chosen)))
         self.default.on_click(guard(lambda _button: self.go_to(self._nearest_to_default())))
         self.player.observe(guard(self._play_selection), names="request")
-        figure.layout.xaxis.on_change(guard(self._zoomed), "range", "autorange")
+        self._time = TimeAxis(figure, lambda: self._scene.duration, guard(self._zoomed))
         for trace in figure.data:
             if trace.name == "cells":
                 trace.on_click(guard(self._pick))
@@ -355,20 +354,14 @@ class GridScreen(GridSound):
 
     def _view(self) -> tuple[float, float]:
         """Start and end (s) of what is visible."""
-        assert self.figure is not None
-        start, end = (from_axis(value) for value in self.figure.layout.xaxis.range)
-        return max(start, 0.0), min(end, self._scene.duration)
+        return self._time.read()
 
-    def _zoomed(self, axis: Any, _range: Any, autorange: Any) -> None:
+    def _zoomed(self) -> None:
         """Draw what is in view now; nothing but the lanes changes."""
         if self._busy or self.figure is None:
             return
         self._busy = True
         try:
-            if autorange:  # a double click; written out as a range, so that the next one is a change again
-                with self.figure.batch_update():
-                    axis.range = (float(on_axis(0.0)), float(on_axis(self._scene.duration)))
-                    axis.autorange = False
             lanes = plot_lanes(self._scene.lanes, self._view())
             shown = {trace.name for trace in self.figure.data}
             self._screen.tables.update({name: lanes.tables[name] for name in self._screen.tables})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import plotly.graph_objects as go
+from traitlets import observe
 
 from workbench.plots import theme
 
@@ -23,11 +24,48 @@ class LiveFigure(go.FigureWidget):
     """
 
     _is_made = False
+    in_gesture = False  # while a gesture of the reader is being written into the layout
 
     def __init__(self, figure: go.Figure, **config: Any):
         super().__init__(figure)
         self._config = theme.config() | config
+        self._listeners: list[Callable[[Mapping[str, Any]], Any]] = []
         self._is_made = True
+
+    def on_gesture(self, listener: Callable[[Mapping[str, Any]], Any]) -> None:
+        """Call `listener` with what a gesture has changed, as `{"xaxis.range[0]": value}`, after every one.
+
+        A layout's own `on_change` stays silent where the kernel holds the new value already, although the
+        browser, which the kernel is always a little behind, may have shown another in between.
+        """
+        self._listeners.append(listener)
+
+    def plotly_relayout(self, relayout_data: dict[str, Any], **kwargs: Any) -> None:
+        """Change the layout; plotly's widget calls this for gestures, too, with the view they come from."""
+        if kwargs.get("source_view_id") is None:
+            super().plotly_relayout(relayout_data, **kwargs)
+            return
+        moved = {name.partition(".range")[0] for name in relayout_data if ".range" in name}
+        # a range by hand ends the automatic one, which plotly.js does not mention
+        data = {f"{axis}.autorange": False for axis in moved} | relayout_data
+        self.in_gesture = True
+        try:
+            super().plotly_relayout(data, **kwargs)
+        finally:
+            self.in_gesture = False
+        for listener in self._listeners:
+            listener(data)
+
+    @observe("_js2py_traceDeltas")
+    def _handler_js2py_traceDeltas(self, change: Any) -> None:
+        """The browser has drawn: plotly would take its defaults over, about which no screen asks.
+
+        plotly fails where the default of an array is an object, and whatever else came in the same message,
+        such as a double click or a click on a turn, would be lost with it.
+        """
+        if change["new"]:
+            self._trace_edit_in_process = False
+            self._js2py_traceDeltas = None
 
     def get_state(
         self, key: str | Iterable[str] | None = None, drop_defaults: bool = False

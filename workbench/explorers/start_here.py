@@ -19,10 +19,11 @@ from workbench.explorers.callbacks import ErrorStrip
 from workbench.explorers.headline import facts, headline, static_page
 from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.playback import CLIP_LIMIT, Player, cut_clip
+from workbench.explorers.redraw import TimeAxis
 from workbench.overview import Diarization, Recording
 from workbench.pipeline import Runtimes
 from workbench.plots import theme
-from workbench.plots.lanes import describe_errors, from_axis, on_axis
+from workbench.plots.lanes import describe_errors, on_axis
 from workbench.plots.recording import Screen, plot_recording
 from workbench.plots.words import clock, count_of, matched_name, region
 from workbench.session import Prepared, Session
@@ -95,6 +96,7 @@ class StartHere(ipywidgets.VBox):
         self._shown, self.diarization = session.preview(first)
         self._screen = plot_recording(self._shown, self.diarization)
         self.figure = LiveFigure(self._screen.figure)
+        self._time = TimeAxis(self.figure, lambda: self._shown.duration, self.errors.guard(self._zoomed))
         self._listen()
         super().__init__(self._rows())
         self.add_class("wb-screen")
@@ -167,7 +169,6 @@ class StartHere(ipywidgets.VBox):
             slider.observe(guard(self._slide), names="value")
         self.reset.on_click(guard(self._reset))
         self.player.observe(guard(self._play_selection), names="request")
-        self.figure.layout.xaxis.on_change(guard(self._zoomed), "range", "autorange")
         for trace in self.figure.data:
             if trace.name in self._screen.tables:
                 trace.on_click(guard(self._clicked))
@@ -275,7 +276,7 @@ class StartHere(ipywidgets.VBox):
         clustering : nothing but the clustering has changed
         """
         shares = (0.0, 0.0) if self.prepared is None else self.prepared.shares
-        view = None if everything else self._view()
+        view = None if everything else self._time.read()
         self._screen = plot_recording(self._shown, self.diarization, view=view, shares=shares)
         self._busy = True
         try:
@@ -288,24 +289,10 @@ class StartHere(ipywidgets.VBox):
         self.headline.value = headline(self._shown, counts)
         self.speakers.value = _speaker_counts(self._shown, counts)
 
-    def _view(self) -> tuple[float, float]:
-        """Start and end (s) of what is visible."""
-        start, end = (from_axis(value) for value in self.figure.layout.xaxis.range)
-        return max(start, 0.0), min(end, self._shown.duration)
-
-    def _zoomed(self, axis: Any, _range: Any, autorange: Any) -> None:
+    def _zoomed(self) -> None:
         """Draw what is in view now."""
-        if self._busy:
-            return
-        if autorange:  # a double click; written out as a range, so that the next one is a change again
-            self._busy = True
-            try:
-                with self.figure.batch_update():
-                    axis.range = (float(on_axis(0.0)), float(on_axis(self._shown.duration)))
-                    axis.autorange = False
-            finally:
-                self._busy = False
-        self._draw()
+        if not self._busy:
+            self._draw()
 
     # -- sound ---------------------------------------------------------------------------------
 
@@ -349,14 +336,14 @@ class StartHere(ipywidgets.VBox):
 
     def _play(self, context: float) -> None:
         self._context = context
-        start, end = self.selection or self._view()
+        start, end = self.selection or self._time.read()
         start, end = max(start - context, 0.0), min(end + context, self._shown.duration)
         self.player.play(cut_clip(self.session.audio[self._shown.uri], start, end), start)
 
     def _play_selection(self, _change: Any = None) -> None:
         """Play the selection; without one, what is in view."""
         if self.selection is None:
-            start, end = self._view()
+            start, end = self._time.read()
             length = f"first {CLIP_LIMIT:.0f} s" if end - start > CLIP_LIMIT else f"{end - start:.1f} s"
             self.player.text = f"{self._shown.uri} · {region(start, end)} · what is in view · {length}"
         self._play(self._context)
@@ -379,7 +366,7 @@ class StartHere(ipywidgets.VBox):
         screen = plot_recording(
             self._shown,
             self.diarization,
-            view=self._view(),
+            view=self._time.read(),
             shares=(0.0, 0.0) if self.prepared is None else self.prepared.shares,
         )
         return static_page(lines, screen.figure, self._shown.uri, include_plotlyjs, full_html)
