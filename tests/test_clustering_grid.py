@@ -12,8 +12,8 @@ from workbench.errors import InputError
 from workbench.explorers.clustering_grid import explore_grid
 from workbench.explorers.clustering_grid_live import explore_live
 from workbench.explorers.clustering_grid_live_sound import wrong_stretches
-from workbench.explorers.clustering_grid_live_words import scored_how
 from workbench.plots.grid_live import PICTURES
+from workbench.plots.words import percent
 from workbench.scoring.slots import Slots
 from workbench.sweeps import SweepSettings
 from workbench.synthetic import make_meeting, make_plda
@@ -298,10 +298,6 @@ def test_a_clustering_without_vbx_has_the_threshold_alone(meetings):
     assert screen.errors.value == ""
 
 
-def test_the_name_of_a_recording_is_no_markup():
-    assert scored_how(0.0, False, "<i>one</i>").endswith("&lt;i&gt;one&lt;/i&gt;")
-
-
 def test_a_zoom_draws_the_lanes_of_what_is_visible(live):
     before = shown(live)
     on_axis = 946_684_800_000
@@ -346,7 +342,11 @@ def test_a_touch_in_a_lane_finds_the_turn_there(live):
 def test_live_and_sweep_agree(live, explored):
     cell = explored.study.found.table.find({"Fa": 0.3, "Fb": 0.8, "ahc_threshold": 0.7})
     live.threshold.value, live.Fa.value, live.Fb.value = 0.7, 0.3, 0.8
-    assert live.cell.counts.der == pytest.approx(explored.study.found.table.der_per_recording[0, cell])
+    table = explored.study.found.table
+    assert live.cell.counts.der == pytest.approx(table.der_per_recording[0, cell])
+    assert live.cell.speakers.jer == pytest.approx(table.jer[0, cell], abs=1e-12)
+    assert f"JER {percent(table.jer[0, cell])}" in live.headline.value
+    assert "JER leaves nothing out" not in live.words.value
 
 
 def test_wrong_stretches_add_up_to_the_errors(meetings):

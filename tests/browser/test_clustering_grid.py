@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import nbformat
 import pytest
 
 NOTEBOOK = "notebooks/03_clustering_grid.ipynb"
 DRAWN = """[...gd.querySelectorAll(".layer-above > .imagelayer > image")].map(each => each.href.baseVal)"""
 LIVE = 4  # plotly figures before the live one: grid, cards, importance, all cells
+
+XVECTORS = """
+import sys
+import numpy as np
+sys.path.append({tests!r})
+from segment_recordings import make_segments
+from workbench.explorers import explore_live
+features, reference, plda = make_segments(np.random.default_rng(0), noise=1.5)
+explore_live(features, reference, plda=plda, collar=0.25)
+"""
 
 
 @pytest.fixture
@@ -36,7 +47,7 @@ def trace(name):
 def test_the_grid_leads_from_a_cell_to_the_sound_of_an_error_and_answers_sliders(notebook):
     lab, page = notebook, notebook.page
     screen = page.locator(".wb-screen").first
-    assert screen.bounding_box()["width"] <= 1100
+    assert screen.bounding_box()["width"] <= 1060
     assert "DER against" in screen.locator(".wb-tuning").inner_text()
     assert lab.read_plot("gd._fullLayout.xaxis.type") == "date"
 
@@ -106,3 +117,44 @@ def test_the_grid_leads_from_a_cell_to_the_sound_of_an_error_and_answers_sliders
     assert page.locator(".wb-error").count() == 0
     assert lab.complaints == []
     assert lab.foreign == []
+
+
+@pytest.mark.timeout(300)
+def test_x_vectors_answer_the_line_over_similarities_and_a_fourth_slider(lab, repository):
+    page = lab.page
+    name = "notebooks/made_x_vectors.ipynb"
+    cell = nbformat.v4.new_code_cell(XVECTORS.format(tests=str(repository / "tests")))
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), lab.server.root / name)
+    lab.open_notebook(name)
+    lab.run_all()
+    lab.wait_plot()
+    screen, line = page.locator(".wb-screen"), page.locator(".wb-cut")
+    line.wait_for()
+    before = screen.locator(".wb-head").inner_text()
+    assert "DER " in before
+    assert "JER " in before
+
+    # further up voices are less alike: dragging the line there lowers the threshold
+    assert line.inner_text() == "−0.015"
+    line.scroll_into_view_if_needed()
+    area = line.bounding_box()
+    page.mouse.move(area["x"] + 40, area["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 40, area["y"] - 30, steps=3)
+    page.mouse.up()
+    page.wait_for_function(
+        "() => Number(document.querySelector('.wb-cut').innerText.replace('−', '-')) < -0.1"
+    )
+    page.wait_for_function(
+        """() => document.querySelector('.wb-screen .widget-readout').innerText
+            === document.querySelector('.wb-cut').innerText"""
+    )
+
+    press(lab, "loop_prob", "ArrowLeft", 40)
+    page.wait_for_function("() => document.querySelector('.wb-about').innerText.includes('loop_prob 0.95')")
+    lab.wait_idle()
+    assert lab.read_plot(DRAWN) == lab.read_plot("gd.layout.images.map(each => each.source)")
+    assert screen.locator(".wb-before").count() == 0
+    assert page.locator(".wb-error").count() == 0
+    assert lab.complaints == []

@@ -77,7 +77,7 @@ function render({ model, el }) {
     line.style.left = `${area.across._offset}px`;
     line.style.width = `${area.across._length}px`;
     line.style.top = `${area.down._offset + at - 5}px`;
-    label.textContent = value.toFixed(3);
+    label.textContent = value.toFixed(3).replace("-", "\u2212"); // as the sliders write it
   };
 
   const draw = () => {

@@ -1,8 +1,7 @@
-"""Sliders that answer while they are dragged: hypothesis, speaker count and DER of one recording."""
+"""Sliders that answer while they are dragged: hypothesis, speaker count, DER and JER of one recording."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Hashable, Mapping
@@ -14,25 +13,29 @@ import numpy as np
 import plotly.graph_objects as go
 from pyannote.core import Annotation, Timeline
 
-from workbench.clustering import PLDA, AHCParams, VBxParams
-from workbench.clustering.ahc import unit_length
+from workbench.clustering import PLDA, VBxParams, XVectorParams
 from workbench.errors import InputError
 from workbench.explorers.callbacks import ErrorStrip
+from workbench.explorers.clustering_grid_live_controls import make_sliders
+from workbench.explorers.clustering_grid_live_leaves import find_leaves
 from workbench.explorers.clustering_grid_live_pictures import LivePictures, Shown
 from workbench.explorers.clustering_grid_live_sound import LiveSound, wrong_stretches
-from workbench.explorers.clustering_grid_live_words import about, at_work, headline, scored_how
+from workbench.explorers.clustering_grid_live_words import (
+    about,
+    at_work,
+    headline,
+    threshold_in_words,
+)
 from workbench.explorers.clustering_grid_study import recording_duration
 from workbench.explorers.clustering_grid_touch import LiveOverlay
 from workbench.explorers.headline import static_page
 from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.playback import Player
-from workbench.overview import map_local_speakers, talking_most
 from workbench.plots.grid_live import (
     AREAS,
     LANES,
     PICTURES,
     LiveScene,
-    Tree,
     lane_axis,
     plot_live,
 )
@@ -45,7 +48,7 @@ from workbench.scoring.turns import Turns
 from workbench.sweeps import RecordingSweep, SweepSettings, default_settings
 from workbench.sweeps.inputs import Source, read_features
 from workbench.timeline import find_turns, order_speakers
-from workbench.types import Features
+from workbench.types import Features, SegmentFeatures
 
 HINT = (
     "Drag a slider, or the line in the dendrogram. Click a turn, an error or a point of the map to hear it."
@@ -55,6 +58,8 @@ SILENT = "Drag a slider, or the line in the dendrogram. No audio was given, so n
 SLOW = 600_000  # responsibilities that VBx finds in single precision while a slider moves,
 VERY_SLOW = 5_000_000  # and that take noticeably long even so
 SLOW_SECONDS = 0.1  # the same of cells that are slow for another reason, as those with many ties
+MARKOV_SLOW = 200_000  # responsibilities of a Markov model that take a third of a second
+BEFORE = "wb-before"  # class of numbers that belong to where the sliders were before
 
 
 def explore_live(
@@ -68,21 +73,21 @@ def explore_live(
     collar: float = 0.0,
     skip_overlap: bool = False,
 ) -> LiveScreen:
-    """Fa, Fb and the threshold as sliders; lanes, dendrogram and embedding map of one recording follow.
+    """Parameters of the clustering as sliders; lanes, dendrogram and embedding map of one recording follow.
+
+    Threshold, Fa and Fb; the loop probability, where VBx is a Markov model.
 
     Parameters
     ----------
-    features : of one recording, or their file
+    features : of one recording, or their file: of chunks, or of segments (x-vectors)
     reference : who really spoke when: RTTM file, annotation, or annotations by recording
     base : where the sliders start, and everything that they do not say
-    plda : model or its folder, which VBx needs
+    plda : model or its folder, which VBx and x-vectors need
     audio : of the recording, to hear turns and errors
     uem : regions that are scored
     collar, skip_overlap : as of `score`
     """
     (found,) = read_features(features)
-    if not isinstance(found, Features):
-        raise InputError(f"{found.uri}: the live screen needs one embedding per chunk and local speaker")
     named = read_rttm(Path(reference)) if isinstance(reference, str | Path) else reference
     regions = read_uem(Path(uem)) if isinstance(uem, str | Path) else uem
     annotation = named.get(found.uri) if isinstance(named, Mapping) else named
@@ -105,14 +110,15 @@ class LiveScreen(LiveSound):
 
     Attributes
     ----------
-    threshold, Fa, Fb : sliders; the last two rest where the clustering is not VBx
+    threshold, Fa, Fb, loop_prob : sliders; all but the first rest where the clustering is not VBx
+        The last is None where VBx is no Markov model.
     figure : plotly.graph_objects.FigureWidget
     cell : LiveCell, what is on the screen
     """
 
     def __init__(
         self,
-        features: Features,
+        features: Features | SegmentFeatures,
         reference: Annotation,
         *,
         base: SweepSettings,
@@ -140,7 +146,7 @@ class LiveScreen(LiveSound):
         self._reference = Turns.of(reference)
         self._prepare(plda)
         self._build_controls()
-        self._known = np.zeros(0)  # clusters of everyone when they changed last
+        self._known: np.ndarray | None = None  # clusters of everyone when they changed last
         self._clustering = 0  # grows when the clusters change: what was drawn of others is old
         self.figure = LiveFigure(plot_live(self._scene))
         self._find(base.precision)
@@ -151,74 +157,37 @@ class LiveScreen(LiveSound):
 
     def _prepare(self, plda: PLDA | None) -> None:
         """What does not follow the sliders: dendrogram, affinities, the map."""
-        features, clustering = self.features, self.base.clustering
-        if not isinstance(clustering, AHCParams | VBxParams):
-            raise InputError("the live screen needs AHC or VBx clustering")
-        training = self._sweep.training
-        linkage = clustering.linkage if isinstance(clustering, AHCParams) else "centroid"
-        self._tree = Tree.of(training.dendrogram(linkage), training.embeddings)
-        points = training.embeddings
-        if len(training):
-            is_vbx = isinstance(clustering, VBxParams) and plda is not None
-            points = training.project(plda)[:, :128] if is_vbx and plda else unit_length(points)
-        self._map, shares = map_local_speakers(features, points, training.mask, self.reference)
-        plane = self._map[["x", "y"]].to_numpy(dtype=float)
+        features = self.features
+        self._leaves = leaves = find_leaves(self._sweep, self.reference, plda)
+        plane = leaves.points[["x", "y"]].to_numpy(dtype=float)
         low, high = (plane.min(axis=0), plane.max(axis=0)) if len(plane) else (np.zeros(2), np.ones(2))
         turns = find_turns(self.reference)
         self._styles = reference_styles(order_speakers(turns))
-        chunk, slot = np.nonzero(training.mask)
-        leaves = chunk[self._tree.leaves], slot[self._tree.leaves]
-        has_truth = bool(len(self.reference.labels())) and len(leaves[0])
-        true_leaves = talking_most(features, self.reference, *leaves) if has_truth else [None]
-        euclidean = linkage in ("centroid", "ward")
         self._scene = LiveScene(
             uri=features.uri,
             duration=recording_duration(features, self.reference),
             reference=turns,
             styles=self._styles,
-            tree=self._tree,
-            threshold_title="Distance" if euclidean else "Cosine distance",
+            tree=leaves.tree,
+            leaves=leaves.name,
+            threshold_title=leaves.threshold_title,
+            most_iterations=int(self.base.value_of("max_iters") or 20),
             points=(plane - low) / np.maximum(high - low, 1e-12),
-            shares=shares,
+            shares=leaves.shares,
         )
-        self._pictures = LivePictures(self._scene, leaves, true_leaves, self._map)
+        self._pictures = LivePictures(self._scene, leaves)
 
     def _build_controls(self) -> None:
-        base = self.base
-        wide = {"flex": "1 1 0", "min_width": "0"}
-        style = {"description_width": "initial"}
-        threshold = float(base.value_of("ahc_threshold") or 0.6)
-        self.threshold = ipywidgets.FloatSlider(
-            description="Threshold",
-            value=threshold,
-            min=0.0,
-            max=max(1.5, round(self._tree.top, 2), threshold),
-            step=0.005,
-            readout_format=".3f",
-            style=style,
-            layout=wide,
-        )
-        is_vbx = base.method == "vbx"
-        self.Fa, self.Fb = (
-            ipywidgets.FloatLogSlider(
-                description=name,
-                value=value,
-                # browsers move the value to the nearest step: the one to begin with is a step
-                min=math.log10(value) - 2,
-                max=math.log10(value) + 2,
-                step=0.01,
-                readout_format=".3g",
-                disabled=not is_vbx,
-                style=style,
-                layout=wide,
-            )
-            for name, value in (
-                (name, float(base.value_of(name) or usual)) for name, usual in (("Fa", 0.07), ("Fb", 0.8))
-            )
-        )
+        self._sliders = make_sliders(self.base, self._leaves)
+        self.threshold, self.Fa, self.Fb, *others = self._sliders.values()
+        self.loop_prob = others[0] if others else None
         self._start = {name: slider.value for name, slider in self._sliders.items()}
-        limits = [self.threshold.min, self.threshold.max]
-        self.line = LiveOverlay(value=threshold, limits=limits, areas=[list(each) for each in AREAS])
+        self.line = LiveOverlay(
+            value=self.threshold.value,
+            limits=[self.threshold.min, self.threshold.max],
+            step=self.threshold.step,
+            areas=[list(each) for each in AREAS],
+        )
         self.reset = ipywidgets.Button(
             description="Reset", tooltip="Where it began", layout={"width": "66px"}
         )
@@ -227,13 +196,9 @@ class LiveScreen(LiveSound):
         self.errors = ErrorStrip()
         self.player = Player(text=HINT if self._audio else SILENT)
 
-    @property
-    def _sliders(self) -> dict[str, Any]:
-        return {"ahc_threshold": self.threshold, "Fa": self.Fa, "Fb": self.Fb}
-
     def _rows(self) -> list[ipywidgets.Widget]:
         row = {"align_items": "center", "width": "100%"}
-        controls = ipywidgets.HBox([self.threshold, self.Fa, self.Fb, self.reset], layout=row)
+        controls = ipywidgets.HBox([*self._sliders.values(), self.reset], layout=row)
         controls.add_class("wb-controls")
         return [self.headline, controls, self.words, self.errors, self.player, self.line, self.figure]
 
@@ -258,8 +223,8 @@ class LiveScreen(LiveSound):
     @property
     def values(self) -> dict[str, float]:
         """Parameters that the sliders say and the clustering knows."""
-        names = ("ahc_threshold", "Fa", "Fb") if self.base.method == "vbx" else ("ahc_threshold",)
-        return {name: float(f"{self._sliders[name].value:.6g}") for name in names}
+        sliders = {name: slider for name, slider in self._sliders.items() if not slider.disabled}
+        return {name: float(f"{slider.value:.6g}") for name, slider in sliders.items()}
 
     def _find(self, precision: str) -> None:
         """The cell that the sliders say, and what is shown of it."""
@@ -268,7 +233,7 @@ class LiveScreen(LiveSound):
         self.cell = cell = self._sweep.live(self.values | ({} if is_exact else {"precision": precision}))
         if is_exact:
             self._took = time.perf_counter() - before
-        if np.array_equal(self._known, cell.hard_clusters):
+        if self._known is not None and np.array_equal(self._known, cell.hard_clusters):
             return  # the same clusters talk at the same time
         self._known = cell.hard_clusters
         labels = sorted(np.unique(cell.turns["speaker"]).tolist(), key=str)
@@ -291,23 +256,30 @@ class LiveScreen(LiveSound):
     def _slide(self, _change: Any = None) -> None:
         if self._busy:
             return
-        size = self._num_responsibilities
-        is_slow = size > SLOW or (size > 0 and self._took > SLOW_SECONDS)
-        if size > VERY_SLOW:
-            num_clusters = size // len(self._sweep.training)
-            self.words.value = at_work(self.values["ahc_threshold"], num_clusters)
+        num_clusters, num_embeddings = self._start_size
+        size = num_clusters * num_embeddings
+        is_xvector = isinstance(self.base.clustering, XVectorParams)
+        is_slow = not is_xvector and (size > SLOW or (size > 0 and self._took > SLOW_SECONDS))
+        if size > (MARKOV_SLOW if is_xvector else VERY_SLOW):
+            self.headline.add_class(BEFORE)
+            self.words.value = at_work(self.threshold.value, num_clusters)
         # exact again at rest, if there is a browser that tells
         self._find("f32" if is_slow and self.line.tells_rest else self.base.precision)
         self._answer()
 
     @property
-    def _num_responsibilities(self) -> int:
-        """Of the partition that VBx starts from; 0 where it does not run."""
-        training, clustering = self._sweep.training, self.base.clustering
+    def _start_size(self) -> tuple[int, int]:
+        """Clusters that VBx starts from, of how many embeddings; no clusters where it does not run."""
+        clustering, threshold = self.base.clustering, self.threshold.value
+        if isinstance(clustering, XVectorParams):
+            segments = self._sweep.segments
+            if clustering.method == "ahc" or len(segments) < 2:
+                return 0, len(segments)
+            return len(segments) - segments.dendrogram.level(segments.height(threshold)), len(segments)
+        training = self._sweep.training
         if not isinstance(clustering, VBxParams) or clustering.ahc_criterion != "distance":
-            return 0
-        level = training.dendrogram().level(self.values["ahc_threshold"])
-        return (len(training) - level) * len(training)
+            return 0, len(training)
+        return len(training) - training.dendrogram().level(threshold), len(training)
 
     def _rest(self, change: Any) -> None:
         """The sliders rest at an answer; if there is a newer one, they have not."""
@@ -380,14 +352,20 @@ class LiveScreen(LiveSound):
         return name if len(name) <= 13 else speaker_name(speaker)
 
     def _say(self) -> None:
-        how = scored_how(self._scoring[1], self._scoring[2], self._scene.uri)
-        self.headline.value = headline(self.cell, len(self._styles), how)
+        _, collar, skip_overlap = self._scoring
+        self.headline.value = headline(self.cell, len(self._styles), collar, skip_overlap)
+        self.headline.remove_class(BEFORE)
         self.words.value = about(
             self.values,
             self.cell,
-            criterion=str(self.base.value_of("ahc_criterion") or "distance"),
+            threshold=threshold_in_words(
+                next(iter(self.values.values())),
+                criterion=str(self.base.value_of("ahc_criterion") or "distance"),
+                calibrated=self._leaves.calibrated,
+            ),
             num_hidden=len(self._looks) - self._scene.num_rows["hypothesis"],
             is_exact=self._is_exact,
+            is_partial=collar > 0 or skip_overlap,
         )
 
     @property
@@ -434,7 +412,7 @@ class LiveScreen(LiveSound):
         names = {self._name(who): look.color for who, look in self._looks.items()}
         figure.layout.yaxis2.update(lane_axis(self._scene, "hypothesis", names))
         line = figure.layout.shapes[1]
-        line.y0 = line.y1 = self.values["ahc_threshold"]
+        line.y0 = line.y1 = self.threshold.value
         line.visible = True
         lines = [self.headline.value, self.words.value, self.errors.value]
         return static_page(lines, figure, self.features.uri, include_plotlyjs, full_html)

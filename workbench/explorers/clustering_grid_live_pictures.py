@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
+from workbench.explorers.clustering_grid_live_leaves import Leaves
 from workbench.plots import theme
 from workbench.plots.grid_live import PICTURES, LiveScene
 from workbench.plots.grid_pictures import PointMap, bound_picture, lane_pixels, strip_pixels
@@ -42,19 +42,16 @@ class LivePictures:
     Parameters
     ----------
     scene : what does not follow the sliders
-    leaves : chunk and local speaker of every leaf of the dendrogram, int arrays, from left to right
-    true_leaves : reference speaker of every leaf, or None
-    points : DataFrame; chunk, local_speaker, reference_speaker of every point of the map
+    leaves : what the dendrogram and the map show
     """
 
     def __init__(
         self,
         scene: LiveScene,
-        leaves: tuple[np.ndarray, np.ndarray],
-        true_leaves: Sequence[Hashable],
-        points: pd.DataFrame,
+        leaves: Leaves,
     ):
-        self._scene, self._leaves, self._true_leaves, self._points = scene, leaves, true_leaves, points
+        self._scene, self._leaves = scene, leaves
+        self._point_places = leaves.point_places
         self._map = PointMap(scene.points)
         self._colors = {who: style.color for who, style in scene.styles.items()}
         self._drawn: dict[str, tuple[Hashable, str]] = {}  # what a picture shows, and its address
@@ -81,16 +78,17 @@ class LivePictures:
         rows, scene, clusters = self._scene.num_rows, self._scene, shown.cell.hard_clusters
         colors = {who: look.color for who, look in shown.looks.items()}
         if name == "bound":
-            return bound_picture(shown.cell.elbo)
+            return bound_picture(shown.cell.elbo, scene.most_iterations)
         if name == "map":
-            taken = clusters[self._points["chunk"], self._points["local_speaker"]]
+            taken = clusters[self._point_places]
             fill = [colors.get(each, theme.UNMATCHED) for each in taken.tolist()]
-            rim = [self._colors.get(who, theme.UNMATCHED) for who in self._points["reference_speaker"]]
+            truth = self._leaves.points["reference_speaker"]
+            rim = [self._colors.get(who, theme.UNMATCHED) for who in truth]
             return self._map.picture(fill, rim)
         if name == "found_strip":
-            return data_uri(strip_pixels(clusters[self._leaves].tolist(), colors))
+            return data_uri(strip_pixels(clusters[self._leaves.places].tolist(), colors))
         if name == "true_strip":
-            return data_uri(strip_pixels(self._true_leaves, self._colors))
+            return data_uri(strip_pixels(self._leaves.speakers, self._colors))
         if name == "errors":
             kinds: dict[Hashable, str] = {kind: style.color for kind, style in theme.ERRORS.items()}
             pixels = lane_pixels(shown.wrong, _rows(kinds), kinds, rows[name], shown.view, key="kind")

@@ -10,9 +10,10 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from pyannote.core import Annotation
+from pyannote.core import Annotation, Segment
 
 from workbench.errors import InputError
+from workbench.explorers.clustering_grid_live_leaves import Leaves
 from workbench.explorers.playback import CLIP_LIMIT, Player, cut_clip
 from workbench.plots import theme
 from workbench.plots.grid_live import LiveScene
@@ -20,9 +21,9 @@ from workbench.plots.lanes import describe_errors, from_axis, on_axis
 from workbench.plots.theme import SpeakerStyle
 from workbench.plots.words import region
 from workbench.scoring.slots import Slots
-from workbench.sweeps import LiveCell, RecordingSweep
+from workbench.sweeps import LiveCell
 from workbench.timeline import find_errors
-from workbench.types import INACTIVE, Features
+from workbench.types import INACTIVE, Features, SegmentFeatures
 
 CONTEXT = 1.0  # s played before and after an error
 
@@ -30,7 +31,7 @@ CONTEXT = 1.0  # s played before and after an error
 class LiveSound(ipywidgets.VBox):
     """Finds what was clicked in a picture, and plays it."""
 
-    features: Features
+    features: Features | SegmentFeatures
     reference: Annotation
     figure: go.FigureWidget
     player: Player
@@ -40,16 +41,10 @@ class LiveSound(ipywidgets.VBox):
     _busy: bool
     _context: float
     _looks: Mapping[Hashable, SpeakerStyle]
-    _map: pd.DataFrame
+    _leaves: Leaves
     _scene: LiveScene
     _scoring: tuple[Any, float, bool]
     _styles: Mapping[Hashable, SpeakerStyle]
-    _sweep: RecordingSweep
-
-    @property
-    def values(self) -> dict[str, float]:
-        """Parameters that the sliders say."""
-        return {}
 
     def _name(self, speaker: Hashable) -> str:
         return str(speaker)
@@ -66,19 +61,28 @@ class LiveSound(ipywidgets.VBox):
             distance = np.square(self._scene.points - np.array([x, y], dtype=float)).sum(axis=1)
             if not len(distance) or distance.min() > 0.002:
                 return
-            row = self._map.iloc[int(distance.argmin())]
-            cluster = int(self.cell.hard_clusters[row["chunk"], row["local_speaker"]])
+            nearest = int(distance.argmin())
+            row = self._leaves.points.iloc[nearest]
+            place = tuple(index[nearest] for index in self._leaves.point_places)
+            cluster = int(self.cell.hard_clusters[place])
             who = "no cluster" if cluster == INACTIVE else self._name(cluster)
-            self._select(row["start"], row["end"], f"chunk {row['chunk']}: {who}", 0.0)
+            self._select(row["start"], row["end"], f"{self._leaves.columns[0]} {place[0]}: {who}", 0.0)
             return
         found = self._at(name, round(float(y)), from_axis(x))
         if found is not None:
             self._select(*found, CONTEXT if name == "errors" else 0.0)
 
+    def _hypothesis(self) -> Annotation:
+        """What the lane shows, with the numbers that its rows have."""
+        hypothesis = Annotation(uri=self.features.uri)
+        for start, end, speaker in self.cell.turns.itertuples(index=False):
+            hypothesis[Segment(start, end), speaker] = speaker
+        return hypothesis
+
     def _at(self, lane: str, row: int, time: float) -> tuple[float, float, str] | None:
         """Start, end and name of what lies nearest to a time in a row of a lane."""
         if lane == "errors":
-            table = find_errors(self.reference, self._sweep.hypothesis(self.values), *self._scoring)
+            table = find_errors(self.reference, self._hypothesis(), *self._scoring)
             table = table[table["kind"] == list(theme.ERRORS)[min(max(row, 0), 2)]]
         else:
             speakers: list[Hashable] = list(self._styles if lane == "reference" else self._looks)

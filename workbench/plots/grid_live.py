@@ -7,7 +7,7 @@ are replaced in the browser, past plotly, which would look through the whole fig
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy.cluster.hierarchy import leaves_list
 from workbench.clustering.ahc import Dendrogram, unit_length
 from workbench.plots import theme
 from workbench.plots.cast import labelled_rows
-from workbench.plots.grid_pictures import MOST_ITERATIONS, affinity_pixels
+from workbench.plots.grid_pictures import affinity_pixels
 from workbench.plots.lanes import as_dates, on_axis, time_axis
 from workbench.plots.raster import data_uri
 from workbench.plots.theme import SpeakerStyle
@@ -51,8 +51,8 @@ class Tree:
     ----------
     leaves : int array, shape (num_embeddings,); embeddings from left to right
     x, y : float arrays; lines with NaN between them
+    bottom, top : ends of the axis that `y` lies on
     affinity : float32 array, shape (num_shown, num_shown); cosine similarity of some leaves, evenly chosen
-    top : largest height
     """
 
     leaves: np.ndarray
@@ -60,6 +60,7 @@ class Tree:
     y: np.ndarray
     affinity: np.ndarray
     top: float
+    bottom: float = 0.0
 
     @classmethod
     def of(cls, dendrogram: Dendrogram, embeddings: np.ndarray) -> Tree:
@@ -93,6 +94,10 @@ class Tree:
         top = float(merges[:, 2].max()) * 1.06
         return cls(leaves=leaves, x=x, y=y.ravel(), affinity=rows @ rows.T, top=top)
 
+    def hung_from(self, zero: float) -> Tree:
+        """The same over what falls where heights rise, as similarities do; `zero` is where no height is."""
+        return replace(self, y=zero - self.y, bottom=zero, top=zero - self.top)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LiveScene:
@@ -104,6 +109,8 @@ class LiveScene:
     styles: Mapping[Hashable, SpeakerStyle]  # of the reference speakers
     tree: Tree
     threshold_title: str  # what is up in the dendrogram, with its unit
+    leaves: str  # what the dendrogram joins
+    most_iterations: int  # of VBx
     points: np.ndarray  # (num_points, 2) from 0 to 1
     shares: tuple[float, float]  # of the variance on the map
 
@@ -151,8 +158,12 @@ def plot_live(scene: LiveScene, view: tuple[float, float] | None = None) -> go.F
     count = max(len(scene.tree.leaves), 1)
     quiet = {"fixedrange": True, "showgrid": False, "ticks": "", "showticklabels": False}
     layout["xaxis2"] = quiet | {"domain": MATRIX_SIDE, "anchor": "y6", "range": [-0.5, count - 0.5]}
-    layout["xaxis2"] |= {"title": {"text": f"{count} local speakers, neighbours are alike"}}
-    layout["yaxis4"] = {"domain": domain["tree"], "anchor": "x2", "range": [0, scene.tree.top]}
+    layout["xaxis2"] |= {"title": {"text": f"{count:,} {scene.leaves}, neighbours are alike"}}
+    layout["yaxis4"] = {
+        "domain": domain["tree"],
+        "anchor": "x2",
+        "range": [scene.tree.bottom, scene.tree.top],
+    }
     layout["yaxis4"] |= {"fixedrange": True, "title": {"text": scene.threshold_title}, "nticks": 6}
     strip = labelled_rows(["hypothesis", "reference"], None, 2) | quiet | {"showticklabels": True}
     layout["yaxis5"] = strip | {"domain": domain["strip"], "anchor": "x2"}
@@ -167,7 +178,7 @@ def plot_live(scene: LiveScene, view: tuple[float, float] | None = None) -> go.F
     layout["xaxis4"] = {
         "domain": MAP_SIDE,
         "anchor": "y8",
-        "range": [0.5, MOST_ITERATIONS + 0.5],
+        "range": [0.5, scene.most_iterations + 0.5],
         "fixedrange": True,
     }
     layout["xaxis4"] |= {"title": {"text": "VBx iteration"}, "nticks": 11}
@@ -300,8 +311,8 @@ def _picture(scene: LiveScene, name: str, view: tuple[float, float], count: int)
     if name == "map":
         return common | {"xref": "x3", "yref": "y7", "x": 0, "sizex": 1, "y": 1, "sizey": 1}
     if name == "bound":
-        place = {"xref": "x4", "yref": "y8", "x": 0.5, "sizex": MOST_ITERATIONS, "y": 1.08, "sizey": 1.16}
-        return common | place
+        place = {"xref": "x4", "yref": "y8", "x": 0.5, "y": 1.08, "sizey": 1.16}
+        return common | place | {"sizex": scene.most_iterations}
     row = 0 if name == "found_strip" else 1
     place = {"xref": "x2", "yref": "y5", "x": -0.5, "sizex": count, "y": row - 0.45, "sizey": 0.9}
     return common | place

@@ -15,7 +15,6 @@ from workbench.plots.theme import rgb
 COLUMNS = 1500  # pixels of a lane
 LANE_ROW = 9  # pixels of one speaker, before the browser stretches them
 MAP_SIZE = (840, 816)  # pixels, two per pixel of the panel
-MOST_ITERATIONS = 20  # of VBx that fit the panel
 
 
 def lane_pixels(
@@ -142,15 +141,21 @@ class PointMap:
         return png_uri(palette_png(self.indices(inside, around), palette))
 
 
-def bound_picture(elbo: np.ndarray) -> str:
-    """The bound after every iteration, from 0 (first) to 1 (highest), as the address of an SVG picture."""
+def bound_picture(elbo: np.ndarray, most_iterations: int = 20) -> str:
+    """The bound after every iteration, from 0 (lowest) to 1 (highest), as the address of an SVG picture.
+
+    Parameters
+    ----------
+    elbo : float64 array, shape (num_iterations,)
+    most_iterations : that the picture is wide
+    """
     path = ""
     if len(elbo):
         low, high = float(elbo.min()), float(elbo.max())
         heights = 100 - 100 * (elbo - low) / max(high - low, 1e-12)
         path = "M" + "L".join(f"{10 * step + 5},{height:.2f}" for step, height in enumerate(heights))
     drawing = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -8 {10 * MOST_ITERATIONS} 116" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -8 {10 * most_iterations} 116" '
         f'preserveAspectRatio="none"><path d="{path}" fill="none" stroke="{theme.SPEAKERS[1]}" '
         'stroke-width="2" vector-effect="non-scaling-stroke"/></svg>'
     )

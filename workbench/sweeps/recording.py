@@ -12,12 +12,14 @@ from pyannote.core import Annotation, Segment, Timeline
 
 from workbench.clustering import PLDA, XVectorParams
 from workbench.clustering.run import TrainingSet
+from workbench.clustering.xvectors import SegmentSet
 from workbench.errors import InputError, expect
-from workbench.scoring import DiarizationCounts
+from workbench.scoring import DiarizationCounts, SpeakerErrors
 from workbench.sweeps.chunks import ChunkSweep
+from workbench.sweeps.inputs import check_hook, check_options
 from workbench.sweeps.outcome import RESULT_COLUMNS, Scored
 from workbench.sweeps.segments import SegmentSweep
-from workbench.sweeps.settings import SweepSettings, default_settings
+from workbench.sweeps.settings import SweepSettings, check_base, default_settings
 from workbench.types import Features, SegmentFeatures
 
 _KEPT = 128  # cells of a slider that are remembered, some hundred kilobytes each
@@ -34,7 +36,7 @@ class LiveCell:
     ----------
     settings : SweepSettings
     hard_clusters : int64 array, shape (num_chunks, num_local_speakers), or (num_segments,)
-        Speakers that take part; others are `INACTIVE`.
+        Speakers that take part; others are `INACTIVE`. Those of segments are numbered as they appear.
     starts : int64 array, shape (num_runs,)
         First frame of every run of equal frames (empty for segment features).
     rows : bool array, shape (num_runs, num_clusters)
@@ -42,6 +44,8 @@ class LiveCell:
     turns : DataFrame
         start (s), end (s), speaker (number of the cluster): one row per turn, in order.
     counts : DiarizationCounts, or None without a reference
+    speakers : SpeakerErrors, or None without a reference
+        What the JER is the mean of, as in the rows of `evaluate`: without regard to the collar.
     num_speakers : speakers with a turn
     elbo : float64 array, shape (num_iterations,)
     converged : bool
@@ -53,6 +57,7 @@ class LiveCell:
     rows: np.ndarray
     turns: pd.DataFrame
     counts: DiarizationCounts | None
+    speakers: SpeakerErrors | None
     num_speakers: int
     elbo: np.ndarray
     converged: bool
@@ -86,6 +91,10 @@ class RecordingSweep:
     ):
         expect(features, (Features, SegmentFeatures), "features must be what load_features gives")
         expect(reference, (Annotation, type(None)), "reference must be an Annotation, or None")
+        check_base(base)
+        expect(plda, (PLDA, type(None)), "plda must be a PLDA, or None; PLDA.load reads one")
+        expect(uem, (Timeline, Segment, type(None)), "uem must be a Timeline or a Segment, or None")
+        check_options(collar=collar, skip_overlap=skip_overlap)
         self.features, self.reference = features, reference
         self.base = default_settings(features) if base is None else base
         if clustering is not None:
@@ -112,6 +121,11 @@ class RecordingSweep:
             `uri`, the columns of `cells`, and `RESULT_COLUMNS`.
         """
         expect(cells, pd.DataFrame, "cells must be a table of parameters, as Grid.cells() is one")
+        for name in cells.columns:
+            expect(name, str, "the columns of cells must be names of parameters")
+        if not cells.columns.is_unique:
+            raise InputError("the columns of cells must be parameters, each of them once")
+        check_hook(hook)
         settings = [self.base.replace(**cell) for cell in _rows(cells)]
         self._engine.check(settings)
         scored: list[Scored | None] = [None] * len(settings)
@@ -123,13 +137,13 @@ class RecordingSweep:
 
     def hypothesis(self, cell: Mapping[str, Any]) -> Annotation:
         """What one cell puts out: who speaks when, with the names that its preset gives."""
-        settings = self.base.replace(**cell)
+        settings = self._settings(cell)
         self._engine.check([settings])
         return self._engine.annotation(settings)
 
     def live(self, cell: Mapping[str, Any]) -> LiveCell:
         """What one cell puts out, as fast as it goes: for a slider that is being dragged."""
-        settings = self.base.replace(**cell)
+        settings = self._settings(cell)
         found = self._live.pop(settings, None)
         if found is None:
             self._engine.check([settings])
@@ -146,6 +160,23 @@ class RecordingSweep:
         if not isinstance(self._engine, ChunkSweep) or isinstance(self.base.clustering, XVectorParams):
             raise InputError(f"{self.features.uri}: only features of chunks have a training set")
         return self._engine.view(self.base.median_filter).training(self.base.clustering.convention)
+
+    @property
+    def segments(self) -> SegmentSet:
+        """The embeddings of segments, with dendrogram and calibrated threshold; of segment features only."""
+        if not isinstance(self._engine, SegmentSweep):
+            raise InputError(f"{self.features.uri}: only features of segments have a segment set")
+        self._engine.check([self.base])
+        return self._engine.segments
+
+    def _settings(self, cell: Mapping[str, Any]) -> SweepSettings:
+        """The settings of a cell, given as a mapping or as a row of a table."""
+        wanted = "a cell must map names of parameters to values, as {'Fa': 0.07} does"
+        expect(cell, (Mapping, pd.Series), wanted)
+        values = dict(cell)
+        for name in values:
+            expect(name, str, wanted)
+        return self.base.replace(**values)
 
     def _table(self, cells: pd.DataFrame, scored: list[Scored]) -> pd.DataFrame:
         columns: dict[str, Any] = {"uri": pd.array([self.features.uri] * len(cells), dtype="str")}

@@ -19,7 +19,7 @@ from workbench.scoring import SpeakerErrors, Turns, score
 from workbench.scoring.clustering_metrics import frame_labels
 from workbench.sweeps.outcome import Outcome, Output, Scored
 from workbench.sweeps.settings import SweepSettings
-from workbench.types import SegmentFeatures
+from workbench.types import INACTIVE, SegmentFeatures
 
 _CLOSE = 1e-9  # responsibilities this near to each other are compared by the plain loop
 
@@ -84,15 +84,17 @@ class SegmentSweep:
 
     def show(self, settings: SweepSettings, outcome: Outcome) -> dict[str, Any]:
         """Fields of `LiveCell`."""
-        spoken = outcome.hard_clusters >= 0
-        turns, labels = merge_segments(self.features.segments[spoken], outcome.hard_clusters[spoken])
+        hard_clusters = _as_they_appear(outcome.hard_clusters)
+        spoken = hard_clusters >= 0
+        turns, labels = merge_segments(self.features.segments[spoken], hard_clusters[spoken])
         output = self._output(outcome.hard_clusters)
         return {
-            "hard_clusters": outcome.hard_clusters,
+            "hard_clusters": hard_clusters,
             "starts": np.zeros(0, dtype=np.int64),
             "rows": np.zeros((0, 0), dtype=bool),
             "turns": pd.DataFrame({"start": turns[:, 0], "end": turns[:, 1], "speaker": labels}),
             "counts": output.counts,
+            "speakers": output.speakers,
             "num_speakers": output.num_speakers,
             "elbo": outcome.elbo,
             "converged": outcome.converged,
@@ -155,11 +157,8 @@ class SegmentSweep:
 
     def _find_output(self, hard_clusters: np.ndarray) -> Output:
         """The output of these labels, which others may have with speakers of other numbers."""
-        spoken = hard_clusters >= 0
-        _, first, labels = np.unique(hard_clusters[spoken], return_index=True, return_inverse=True)
-        named = np.full(len(hard_clusters), -1)
-        named[spoken] = np.argsort(np.argsort(first))[labels]  # numbered as they appear
-        digest = hashlib.blake2b(named.astype(np.int64).tobytes(), digest_size=8).digest()
+        named = _as_they_appear(hard_clusters)
+        digest = hashlib.blake2b(named.tobytes(), digest_size=8).digest()
         partition = int.from_bytes(digest, "little", signed=True)
         if partition not in self._outputs:
             annotation = reconstruct_segments(self.features, named)
@@ -175,6 +174,15 @@ class SegmentSweep:
 def _params(settings: SweepSettings) -> XVectorParams:
     assert isinstance(settings.clustering, XVectorParams)
     return settings.clustering
+
+
+def _as_they_appear(hard_clusters: np.ndarray) -> np.ndarray:
+    """The same with speakers numbered from 0 in the order of their first segments."""
+    spoken = hard_clusters >= 0
+    _, first, labels = np.unique(hard_clusters[spoken], return_index=True, return_inverse=True)
+    named = np.full(len(hard_clusters), INACTIVE, dtype=np.int64)
+    named[spoken] = np.argsort(np.argsort(first))[labels]
+    return named
 
 
 def _outcome(hard_clusters: np.ndarray, found: Any) -> Outcome:
