@@ -216,7 +216,7 @@ def test_a_card_calls_a_value_that_is_not_set_by_its_name():
         num_speakers=np.array([[2, 7, 3]] * 2),
     )
     words = effect_card(table, "loop_prob").words
-    assert "3 at none" in words
+    assert "Left unset (none), 3 on average." in words
     assert "10.0 % (at none)" in words
     assert "nan" not in words
 
@@ -226,3 +226,35 @@ def test_a_card_gives_three_digits_of_mean_numbers():
     numbers = np.array([[2, 2, 3, 5, 5, 6, 4, 4, 4]])
     table = results_table(axes, np.ones((1, 9)), np.full(1, 100.0), num_speakers=numbers)
     assert "5.33 to 4 speakers from 0.2 to 0.3" in effect_card(table, "Fa").words
+
+
+@pytest.mark.parametrize("name", ["loop_prob", "num_speakers_forced", "min_speakers"])
+def test_where_a_parameter_is_unset_is_no_end_of_its_curve(name):
+    """The counts fall beyond the last number, and rise again between the numbers of one recording only."""
+    table = results_table(
+        {name: [1, 2, 3, None]},
+        np.array([[30.0, 20.0, 25.0, 10.0]] * 2),
+        np.full(2, 100.0),
+        num_speakers=np.array([[2, 5, 7, 1], [3, 3, 3, 1]]),
+    )
+    card = effect_card(table, name)
+    assert (len(card.curve), card.num_in_row) == (4, 3)
+    assert card.speakers == "grows"
+    assert card.inversions.empty
+    assert (card.num_growing, card.num_shrinking, card.num_unaffected) == (1, 0, 1)
+    assert card.der_minima == (2,)
+    assert "(on average 2.5 at 1, 5 at 3). Left unset (none), 1 on average." in card.words
+    assert "never changes, as long as it is set" in card.words
+    assert card.best_value != card.best_value  # lowest where it is unset, which tables write as NaN
+    at_most = effect_card(table.rename(columns={name: "max_speakers"}), "max_speakers")
+    assert (at_most.num_in_row, at_most.speakers) == (4, "mixed")  # there, unset is more than any number
+
+
+def test_one_number_and_unset_are_alternatives():
+    axes = {"loop_prob": [0.9, None]}
+    numbers = np.array([[2, 7], [3, 3]])
+    table = results_table(axes, np.ones((2, 2)), np.full(2, 100.0), num_speakers=numbers)
+    card = effect_card(table, "loop_prob")
+    assert (card.speakers, card.num_unaffected, card.der_minima) == ("not ordered", 1, ())
+    assert "loop_prob names alternatives: 0.9 finds 2.5 speakers, none finds 5 speakers." in card.words
+    assert "On 1 of 2 recordings the number never changes." in card.words

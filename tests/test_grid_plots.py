@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+from sweep_tables import results_table
 
 from workbench.plots.grid_cells import Slice, outline, plateau_groups
 from workbench.plots.grid_effects import find_importance, plot_all_cells, plot_effects, plot_importance
@@ -101,6 +102,32 @@ def test_cards_and_parallel_coordinates_show_every_parameter(table):
     assert labels == ["Fa", "Fb", "Speakers too many or few", "Not converged", "DER (%)"]
     cells = plot_all_cells(table).data[0]
     assert {font.shadow for font in (cells.tickfont, cells.labelfont, cells.rangefont)} == {"none"}
+
+
+def test_what_an_unset_parameter_does_is_drawn_apart_from_the_curve():
+    counts = np.array([[2, 4, 6, 3], [2, 3, 5, 3]])
+    axes = {"loop_prob": [0.5, 0.9, 0.99, None]}
+    table = results_table(axes, 10.0 * counts, np.full(2, 100.0), num_speakers=counts)
+    cards = effect_cards(table)
+    figure = plot_effects(cards, {"loop_prob": None})
+    (unset,) = set(figure.layout.xaxis2.tickvals) - {0, 1, 2}
+    assert unset > 3
+    assert figure.layout.xaxis2.ticktext[-1] == "none"
+    assert figure.layout.xaxis2.range[1] > unset
+    lines = [trace for trace in figure.data if "lines" in trace.mode and trace.name != "not monotone"]
+    points = [trace for trace in figure.data if trace.mode == "markers"]
+    assert len(lines) == len(points) == 6  # two recordings and all of them, speakers and DER
+    assert all(list(trace.x) == [0, 1, 2] for trace in lines)
+    assert all(list(trace.x) == [unset] and list(trace.customdata) == ["none"] for trace in points)
+    assert sorted(trace.y[0] for trace in points) == [3, 3, 3, 30, 30, 30]
+    marked = {shape.x0 for shape in figure.layout.shapes if shape.line.dash == "dot"}
+    divided = {shape.x0 for shape in figure.layout.shapes if shape.line.dash == "dash"}
+    assert marked == {unset}
+    assert all(2 < x < unset for x in divided)
+    assert len(divided) == 1
+    between = plot_effects(cards, {"loop_prob": 0.7}).layout.shapes
+    assert [shape.x0 for shape in between if shape.line.dash == "dot"] == pytest.approx([0.5, 0.5])
+    assert all(shape.line.dash == "dash" for shape in plot_effects(cards).layout.shapes)  # no default
 
 
 def test_a_lane_is_as_solid_as_its_speaker_talks():

@@ -24,9 +24,10 @@ from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.store import Store
 from workbench.tuning.folder import edges, find_best
 from workbench.tuning.lattice import Lattice
-from workbench.tuning.search import SearchParams, pareto, run_search
+from workbench.tuning.search import Search, SearchParams, pareto, run_search
+from workbench.tuning.sharing import end_part, take_part
 from workbench.tuning.space import Space, distribution_of, nearest_value
-from workbench.tuning.studies import open_storage
+from workbench.tuning.studies import create_study, open_storage, this_worker
 
 BASE = SweepSettings(clustering=AHCParams(ahc_threshold=1.2, min_cluster_size=1))
 SPECS = ["ahc_threshold=0.3:1.3:11", "min_cluster_size=1,2,5"]
@@ -159,6 +160,117 @@ def test_two_processes_share_one_study(tmp_path, storage):
     assert all(set(trial.user_attrs["recordings"]) == {"a", "b", "c"} for trial in trials)
     # the same seed, and yet nothing is tried twice
     assert len({trial.params["ahc_threshold"] for trial in trials}) >= len(trials) - 1
+
+
+def whole_grid(tmp_path, name: str, storage: str) -> Search:
+    """The grid of `SPECS` into one study, from a folder of its own."""
+    with Evaluator(make_recordings(), Common(base=BASE), store=Store(tmp_path / name), keep=3) as evaluator:
+        return run_search(evaluator, Space.parse(SPECS, BASE), SearchParams(storage=storage))
+
+
+@pytest.mark.parametrize("storage", ["study.db", "study.log"])
+def test_a_grid_takes_over_what_another_process_has_finished(tmp_path, storage):
+    path = str(tmp_path / storage)
+    first, second = whole_grid(tmp_path, "one", path), whole_grid(tmp_path, "two", path)
+    assert (first.evaluation.num_computed, second.evaluation.num_computed) == (99, 0)
+    pd.testing.assert_frame_equal(second.evaluation.results, first.evaluation.results, check_exact=True)
+    pd.testing.assert_frame_equal(second.evaluation.base, first.evaluation.base, check_exact=True)
+    pd.testing.assert_frame_equal(second.summary, first.summary, check_exact=True)
+    assert second.num_trials == len(load(path, first.study_name).trials) == 33
+    # what was taken over is in its own folder as well
+    with Evaluator(make_recordings(), Common(base=BASE), store=Store(tmp_path / "two")) as evaluator:
+        assert run_search(evaluator, Space.parse(SPECS, BASE), SearchParams()).evaluation.num_computed == 0
+
+
+def test_a_sampler_takes_over_what_another_process_has_finished(tmp_path):
+    path = str(tmp_path / "s.log")
+    first = whole_grid(tmp_path, "one", path)
+    with Evaluator(make_recordings(), Common(base=BASE), keep=3) as evaluator:
+        params = SearchParams(sampler="tpe", trials=20, storage=path)  # the study has 33 already
+        second = run_search(evaluator, Space.parse(SPECS, BASE), params)
+    assert second.evaluation.num_computed == 0
+    columns = ["ahc_threshold", "min_cluster_size", "der", "jer"]
+    pd.testing.assert_frame_equal(
+        second.summary[columns].sort_values(columns, ignore_index=True),
+        first.summary[columns].sort_values(columns, ignore_index=True),
+        check_exact=True,
+    )
+
+
+def test_a_cell_that_two_grids_have_added_at_once_counts_once(tmp_path):
+    path = str(tmp_path / "s.log")
+    first = whole_grid(tmp_path, "one", path)
+    study = load(path, first.study_name)
+    study.add_trial(study.trials[5])
+    assert len(study.trials) == 34
+    again = whole_grid(tmp_path, "one", path)
+    assert (again.num_trials, len(again.summary), len(again.evaluation.results)) == (33, 33, 99)
+    assert (again.summary["recordings"] == 3).all()
+
+
+HALF_OF_A_GRID = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_search import BASE, SPECS, make_recordings
+from workbench.sweeps.run import Common, Evaluator
+from workbench.sweeps.store import Store
+from workbench.tuning.search import SearchParams, run_search
+from workbench.tuning.space import Space
+storage, own, other = Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+recordings = make_recordings()
+with Evaluator(recordings, Common(base=BASE), store=Store(own / "out"), keep=3) as evaluator:
+    (own / "ready").touch()
+    while not (other / "ready").exists():
+        time.sleep(0.001)
+    search = run_search(evaluator, Space.parse(SPECS, BASE), SearchParams(storage=str(storage)))
+search.evaluation.results.to_parquet(own / "results.parquet")
+search.summary.to_parquet(own / "summary.parquet")
+print(search.study_name, search.num_trials, search.evaluation.num_computed)
+"""
+
+
+@pytest.mark.parametrize("storage", ["study.db", "study.log"])
+def test_two_processes_share_one_grid(tmp_path, storage, evaluator, space):
+    path, folders = tmp_path / storage, [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    arguments = [sys.executable, "-c", HALF_OF_A_GRID, str(Path(__file__).parent), str(path)]
+    processes = [
+        subprocess.Popen(
+            [*arguments, *map(str, pair)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for pair in (folders, folders[::-1])
+    ]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    names, counts, computed = zip(*(out.split() for out, _ in said), strict=True)
+    assert len(set(names)) == 1
+    assert set(counts) == {"33"}
+    cells = Counter(trial.user_attrs["cell"] for trial in load(str(path), names[0]).trials)
+    assert len(cells) == 33
+    # 99 rows, those of the base twice at most, and at most one part of three cells done by both at the end
+    assert 99 <= sum(map(int, computed)) <= 99 + 3 + 2 * 9
+    alone = run_search(evaluator, space, SearchParams())
+    for folder in folders:
+        for name, table in (("results", alone.evaluation.results), ("summary", alone.summary)):
+            pd.testing.assert_frame_equal(
+                pd.read_parquet(folder / f"{name}.parquet").drop(columns="seconds", errors="ignore"),
+                table.drop(columns="seconds", errors="ignore"),
+                check_exact=True,
+            )
+
+
+def test_a_part_that_another_process_is_doing_comes_last(tmp_path):
+    study = create_study(str(tmp_path / "s.log"), "grid", 1)
+    assert take_part(study, [0, 1, 2]) == 0  # alone: in order
+    assert take_part(study, [0, 1, 2]) == 0  # what it does itself is not taken
+    study.set_user_attr("grid part of elsewhere:1", 1)
+    study.set_user_attr(f"grid part of {os.uname().nodename}:{2**22 + 1}", 2)  # has ended
+    assert take_part(study, [1, 2]) == 2
+    assert take_part(study, [1]) == 1  # perhaps that process was killed
+    end_part(study)
+    assert study.user_attrs[f"grid part of {this_worker()}"] is None
 
 
 def test_a_study_of_other_inputs_is_not_continued(evaluator, space, tmp_path):

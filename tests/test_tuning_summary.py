@@ -222,6 +222,31 @@ def test_cards_are_drawn_with_their_inversions_and_the_default(summary):
     assert {shape.x0 for shape in figure.layout.shapes if shape.type == "line"} == {7, 8}
 
 
+def test_an_unset_value_is_no_part_of_a_line():
+    counts = np.array([[2, 4, 6, 3]] * 2)
+    axes = {"loop_prob": [0.5, 0.9, 0.99, None]}
+    table = results_table(axes, 10.0 * counts, np.full(2, 100.0), num_speakers=counts)
+    summary = summarise_tuning(table, {"loop_prob": None})
+    (card,) = summary.cards
+    figure = plot_effects({"loop_prob": card.curve}, None, {"loop_prob": None})
+    np.testing.assert_array_equal(figure.data[0].x, [0, 1, 2, np.nan, 3])
+    np.testing.assert_array_equal(figure.data[0].y, [2, 4, 6, np.nan, 3])
+    assert figure.layout.xaxis2.ticktext == ("0.5", "0.9", "0.99", "none")
+    assert {shape.x0 for shape in figure.layout.shapes} == {3}
+    drawing = curve_svg(["0.5", "0.9", "0.99", "none"], np.array([2.0, 4, 6, 3]), "speakers", in_row=3)
+    parts = list(ElementTree.fromstring(drawing))
+    (line,) = (part for part in parts if part.tag.endswith("polyline"))
+    (dot,) = (part for part in parts if part.tag.endswith("circle"))
+    x = [float(point.split(",")[0]) for point in line.attrib["points"].split()]
+    assert len(x) == 3
+    assert x[-1] < float(dot.attrib["cx"])
+    assert [part.text for part in parts if part.tag.endswith("text")][-2:] == ["0.99", "none"]
+    page = summary_html(summary)
+    cards = page[page.index('class="cards"') : page.index("<h2>Recordings")]
+    assert cards.count("<circle") == 2  # speakers and DER
+    assert "Left unset (none), 3 on average." in page
+
+
 def test_recordings_are_drawn_with_default_choice_and_own_best(summary):
     figure = plot_recordings(summary.choice.per_recording)
     assert [trace.name for trace in figure.data] == ["default", "chosen cell", "its own best cell"]

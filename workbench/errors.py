@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral, Real
 from pathlib import Path
 
 
@@ -35,6 +37,33 @@ def expect(value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
     """
     if not isinstance(value, kinds):
         raise InputError(f"{wanted}, got {type(value).__name__}")
+
+
+def expect_number(value: object, wanted: str, low: float = -math.inf, high: float = math.inf) -> None:
+    """An `InputError` unless `value` is a finite number from `low` to `high`; True and False are none.
+
+    Examples
+    --------
+    >>> expect_number(0.25, "collar must be a number of seconds of at least 0", low=0)
+    """
+    # a count of numpy is an Integral, one of its floats a Real
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputError(f"{wanted}, got {type(value).__name__}")
+    if not (math.isfinite(value) and low <= float(value) <= high):
+        raise InputError(f"{wanted}, got {value!r}")
+
+
+def expect_count(value: object, wanted: str, low: int = 0) -> None:
+    """An `InputError` unless `value` is a whole number of at least `low`; True and False are none.
+
+    Examples
+    --------
+    >>> expect_count(3, "jobs must be a whole number of processes, at least 1", low=1)
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputError(f"{wanted}, got {type(value).__name__}")
+    if value < low:
+        raise InputError(f"{wanted}, got {value}")
 
 
 def expect_path(path: object, what: str) -> Path:

@@ -235,7 +235,8 @@ def sweep(
         store.remove_leftovers()
         common = Common(base=base, plda=model, collar=collar, skip_overlap=skip_overlap)
         pool = open_pool(jobs, scheduler, num_rows, len(recordings))
-        keep = 2 if search is Sampler.grid else max(len(recordings), 2)
+        # a sampler, and a grid that others share part by part, come back to all recordings
+        keep = 2 if search is Sampler.grid and storage is None else max(len(recordings), 2)
         counter = Counter(progress, len(recordings))
         with Evaluator(
             recordings,

@@ -17,6 +17,7 @@ from workbench.tuning.effects import EffectCard
 
 CARD = 170  # px, height of one row
 CARD_GAP = 26  # px between the rows
+APART = 1.4  # steps from the last value of a row to one that belongs to no row
 MOST_TRIALS = 1500  # cells that the importance is computed from
 _SAYS = {
     "grows": "larger finds more speakers",
@@ -31,7 +32,8 @@ def plot_effects(cards: Sequence[EffectCard], default: Mapping[str, Any] | None 
     """A card per parameter: speakers found above, DER below, each against the value.
 
     Thin lines are single recordings, the thick one all of them; stretches that go against the
-    recording's own direction are drawn in vermilion, the default as a dotted line.
+    recording's own direction are drawn in vermilion, the default as a dotted line. A value that stands
+    apart from the others, where the parameter is unset, is drawn as points beyond a dashed line.
     """
     count = max(len(cards), 1)
     width = 1.0 / count
@@ -48,24 +50,29 @@ def plot_effects(cards: Sequence[EffectCard], default: Mapping[str, Any] | None 
     for number, card in enumerate(cards):
         across = [number * width, (number + 1) * width - (0.065 if number + 1 < count else 0.0)]
         labels = [format_value(value) for value in card.curve["value"]]
-        place = {label: float(rank) for rank, label in enumerate(labels)}
+        in_row = card.num_in_row
+        at = [float(rank) for rank in range(in_row)] + [in_row - 1 + APART] * (len(labels) - in_row)
+        place = dict(zip(labels, at, strict=True))
         first = number == 0
         upper, lower = f"{2 * number + 2}", f"{2 * number + 3}"  # shapes know no axis 1
         x_up, x_low = f"x{upper}", f"x{lower}"
-        for _, rows in card.per_recording.groupby("uri", sort=False):
-            x = [place[format_value(value)] for value in rows["value"]]
-            uri = str(rows["uri"].iloc[0])
-            traces.append(_thin(uri, x, rows["num_speakers"], x_up, f"y{upper}", "speakers", labels))
-            traces.append(_thin(uri, x, 100 * rows["der"], x_low, f"y{lower}", "% DER", labels))
-        rank = [place[label] for label in labels]
-        traces.append(_thick(rank, card.curve["num_speakers"], x_up, f"y{upper}", theme.SPEAKERS[4], labels))
-        der = 100 * card.curve["der"]
-        traces.append(_thick(rank, der, x_low, f"y{lower}", theme.SPEAKERS[4], labels))
+        lines = (
+            ("num_speakers", 1, x_up, f"y{upper}", "speakers"),
+            ("der", 100, x_low, f"y{lower}", "% DER"),
+        )
+        for column, factor, xaxis, yaxis, unit in lines:
+            axes = {"xaxis": xaxis, "yaxis": yaxis}
+            for uri, rows in card.per_recording.groupby("uri", sort=False):
+                numbers = factor * rows[column].to_numpy(dtype=float)
+                traces += _thin(str(uri), at, numbers, in_row, axes, unit, labels)
+            numbers = factor * card.curve[column].to_numpy(dtype=float)
+            traces += _thick(at, numbers, in_row, axes, labels)
         traces.append(_contrary(card, place, x_up, f"y{upper}"))
         step = -(-len(labels) // max(3, 30 // count))
-        ticks = list(range(0, len(labels), step))
-        axis = {"domain": across, "range": [-0.4, len(labels) - 0.6], "fixedrange": True, "tickvals": ticks}
-        axis |= {"ticktext": [labels[tick] for tick in ticks], "showgrid": False}
+        ticks = sorted({*range(0, in_row, step), *range(in_row, len(labels))})
+        axis = {"domain": across, "range": [-0.4, at[-1] + 0.4], "fixedrange": True}
+        axis |= {"tickvals": [at[tick] for tick in ticks], "ticktext": [labels[tick] for tick in ticks]}
+        axis |= {"showgrid": False}
         layout[f"xaxis{upper}"] = axis | {"anchor": f"y{upper}", "showticklabels": False}
         layout[f"xaxis{lower}"] = axis | {"anchor": f"y{lower}"}
         layout[f"xaxis{lower}"] |= {"title": {"text": parameter_title(card.parameter)}}
@@ -91,10 +98,14 @@ def plot_effects(cards: Sequence[EffectCard], default: Mapping[str, Any] | None 
                 "font": {"size": 12},
             }
         )
-        at = _between(card.curve["value"].tolist(), None if default is None else default.get(card.parameter))
-        if at is not None:
-            line = {"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1}
-            line |= {"line": {"width": 1.3, "dash": "dot", "color": theme.TEXT}}
+        upright = []
+        if default is not None and card.parameter in default:
+            marked = _between(card.curve["value"].tolist(), at, default[card.parameter])
+            upright += [] if marked is None else [(marked, "dot", theme.TEXT)]
+        upright += [(x - APART / 2, "dash", theme.FRAME) for x in at[in_row:]]
+        for x, dash, color in upright:
+            line = {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1}
+            line |= {"line": {"width": 1.3, "dash": dash, "color": color}}
             shapes += [line | {"xref": f"x{each}", "yref": f"y{each} domain"} for each in (upper, lower)]
     layout["annotations"], layout["shapes"] = annotations, shapes
     if not cards:
@@ -219,36 +230,55 @@ def plot_importance(importance: pd.DataFrame) -> go.Figure:
 
 
 def _thin(
-    uri: str, x: Sequence[float], y: pd.Series, xaxis: str, yaxis: str, unit: str, labels: Sequence[str]
-) -> go.Scatter:
-    return go.Scatter(
+    uri: str,
+    at: Sequence[float],
+    numbers: np.ndarray,
+    in_row: int,
+    axes: Mapping[str, str],
+    unit: str,
+    labels: Sequence[str],
+) -> list[go.Scatter]:
+    """One recording: a line through what follows each other, a point for what stands apart."""
+    drawn = go.Scatter(
         name=uri,
-        x=x,
-        y=y.to_numpy(dtype=float),
-        xaxis=xaxis,
-        yaxis=yaxis,
         mode="lines",
         line={"width": 1, "color": theme.FRAME},
-        customdata=[labels[int(place)] for place in x],
         hovertemplate=f"<b>{uri}</b> at %{{customdata}}<br>%{{y:.1f}} {unit}<extra></extra>",
+        **axes,
     )
+    return _in_row_and_apart(drawn, at, numbers, in_row, labels, {"size": 4, "color": theme.FRAME})
 
 
 def _thick(
-    x: Sequence[float], y: pd.Series, xaxis: str, yaxis: str, color: str, labels: Sequence[str]
-) -> go.Scatter:
-    return go.Scatter(
+    at: Sequence[float], numbers: np.ndarray, in_row: int, axes: Mapping[str, str], labels: Sequence[str]
+) -> list[go.Scatter]:
+    """All recordings together, drawn as a single one is."""
+    drawn = go.Scatter(
         name="all recordings",
-        x=x,
-        y=y.to_numpy(dtype=float),
-        xaxis=xaxis,
-        yaxis=yaxis,
         mode="lines+markers",
-        line={"width": 2.6, "color": color},
+        line={"width": 2.6, "color": theme.SPEAKERS[4]},
         marker={"size": 6},
-        customdata=list(labels),
         hovertemplate="<b>all recordings</b> at %{customdata}<br>%{y:.1f}<extra></extra>",
+        **axes,
     )
+    return _in_row_and_apart(drawn, at, numbers, in_row, labels, {"size": 8, "color": theme.SPEAKERS[4]})
+
+
+def _in_row_and_apart(
+    line: go.Scatter,
+    at: Sequence[float],
+    numbers: np.ndarray,
+    in_row: int,
+    labels: Sequence[str],
+    marker: Mapping[str, Any],
+) -> list[go.Scatter]:
+    """`line` through the values of the row, and points like it at those that belong to none."""
+    points = go.Scatter(line).update(mode="markers", marker=marker)
+    traces = []
+    for trace, part in ((line, slice(in_row)), (points, slice(in_row, None))):
+        trace.update(x=at[part], y=numbers[part], customdata=list(labels[part]))
+        traces += [trace] if len(numbers[part]) else []
+    return traces
 
 
 def _contrary(card: EffectCard, place: Mapping[str, float], xaxis: str, yaxis: str) -> go.Scatter:
@@ -273,14 +303,19 @@ def _contrary(card: EffectCard, place: Mapping[str, float], xaxis: str, yaxis: s
     )
 
 
-def _between(values: Sequence[Any], wanted: Any) -> float | None:
-    """Place of a value among ordered others, between two of them if need be."""
+def _between(values: Sequence[Any], at: Sequence[float], wanted: Any) -> float | None:
+    """Place of a value among ordered others, between two of them if need be.
+
+    Parameters
+    ----------
+    at : places of `values`
+    """
     labels = [format_value(value) for value in values]
     if format_value(wanted) in labels:
-        return float(labels.index(format_value(wanted)))
-    numbers = [value for value in values if isinstance(value, int | float)]
+        return at[labels.index(format_value(wanted))]
+    numbers = [value for value in values if isinstance(value, int | float) and value == value]
     inside = isinstance(wanted, int | float) and len(numbers) > 1 and numbers[0] <= wanted <= numbers[-1]
-    return float(np.interp(wanted, numbers, np.arange(len(numbers)))) if inside else None
+    return float(np.interp(wanted, numbers, at[: len(numbers)])) if inside else None
 
 
 def _empty(text: str) -> dict[str, Any]:

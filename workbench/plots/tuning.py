@@ -12,6 +12,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.plots import theme
+from workbench.tuning.cells import format_value
+from workbench.tuning.lattice import num_in_row
 
 SPEAKERS_COLOR = theme.SPEAKERS[4]
 DER_COLOR = theme.SPEAKERS[5]
@@ -31,6 +33,8 @@ def plot_effects(
     inversions : parameter -> `EffectCard.inversions`; the stretches are shaded, darker where several
         recordings share them
     default : values that are marked by a line
+
+    A value that stands apart, where the parameter is unset, is a point beside the line.
     """
     names = list(curves)
     figure = make_subplots(
@@ -43,15 +47,17 @@ def plot_effects(
     for column, name in enumerate(names, start=1):
         curve = curves[name]
         positions = np.arange(len(curve))  # values are rarely evenly spaced: every one gets its place
-        labels = [html.escape("none" if value is None else f"{value}") for value in curve["value"]]
+        labels = [html.escape(format_value(value)) for value in curve["value"]]
+        in_row = num_in_row(name, curve["value"].tolist())
+        gap = np.flatnonzero(np.arange(len(labels)) == in_row)  # before what stands apart
         for row, (quantity, color, factor, unit) in enumerate(
             (("num_speakers", SPEAKERS_COLOR, 1, "speakers"), ("der", DER_COLOR, 100, "% DER")), start=1
         ):
             figure.add_trace(
                 go.Scatter(
-                    x=positions,
-                    y=factor * curve[quantity].to_numpy(dtype=float),
-                    customdata=labels,
+                    x=np.insert(positions.astype(float), gap, np.nan),
+                    y=np.insert(factor * curve[quantity].to_numpy(dtype=float), gap, np.nan),
+                    customdata=np.insert(np.array(labels, dtype=object), gap, ""),
                     mode="lines+markers",
                     line={"color": color, "width": 2},
                     marker={"size": 5},
@@ -75,7 +81,7 @@ def plot_effects(
                     x0=place[_key(row_of.start)], x1=place[_key(row_of.end)], row=1, col=column,
                     fillcolor=theme.SPEAKERS[0], opacity=0.12, line_width=0,
                 )  # fmt: skip
-        if default is not None and _key(default.get(name)) in place:
+        if default is not None and name in default and _key(default[name]) in place:
             figure.add_vline(
                 x=place[_key(default[name])], line={"color": theme.MUTED, "dash": "dot"}, col=column
             )
@@ -172,4 +178,6 @@ def plot_stability(stability: pd.DataFrame, names: Mapping[Any, str] | None = No
 
 def _key(value: Any) -> Any:
     """A value as it can be found again: numbers up to their last digits."""
+    if pd.isna(value):
+        return "none"  # columns of numbers hold NaN for None
     return f"{value:.9g}" if isinstance(value, int | float) else str(value)

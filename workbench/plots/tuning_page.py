@@ -152,9 +152,11 @@ def _card(card: EffectCard, summary: TuningSummary) -> str:
     if choice.default_values is not None and card.parameter in choice.default_values:
         found = np.flatnonzero(same_value(card.curve["value"], choice.default_values[card.parameter]))
         marked = int(found[0]) if len(found) else None
+    speakers, der = (card.curve[name].to_numpy(dtype=float) for name in ("num_speakers", "der"))
+    in_row = card.num_in_row
     drawings = [
-        curve_svg(values, card.curve["num_speakers"].to_numpy(float), "speakers found (mean)", marked=marked),
-        curve_svg(values, 100 * card.curve["der"].to_numpy(float), "DER (%)", color="#d55e00", marked=marked),
+        curve_svg(values, speakers, "speakers found (mean)", marked=marked, in_row=in_row),
+        curve_svg(values, 100 * der, "DER (%)", color="#d55e00", marked=marked, in_row=in_row),
     ]
     held = "others at the default" if card.others == "default" else "mean over the other parameters"
     return (

@@ -95,6 +95,7 @@ def curve_svg(
     *,
     color: str = theme.SPEAKERS[4],
     marked: int | None = None,
+    in_row: int | None = None,
     size: tuple[int, int] = (250, 110),
 ) -> str:
     """One line over the values of a parameter, with the value marked that is the default.
@@ -103,6 +104,8 @@ def curve_svg(
     ----------
     values : labels of the values, in order
     numbers : float array, shape (num_values,)
+    in_row : how many of the values follow each other, by default all; a last one that does not is a dot
+        beyond the line
     """
     width, height = size
     left, right, top, bottom = 38, 10, 18, 20
@@ -110,18 +113,30 @@ def curve_svg(
     finite = numbers[np.isfinite(numbers)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     room = (high - low) or max(abs(high), 1.0)
-    across = (width - left - right) / max(len(numbers) - 1, 1)
-    x = left + across * np.arange(len(numbers))
+    in_row = len(numbers) if in_row is None else in_row
+    is_apart = np.arange(len(numbers)) >= in_row
+    end = width - right - (40 if is_apart.any() else 0)  # of the line: right of it, room for a word
+    x = np.where(
+        is_apart, width - right - 8, left + (end - left) / max(in_row - 1, 1) * np.arange(len(numbers))
+    )
     y = top + (height - top - bottom) * (1 - (numbers - low) / room)
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if math.isfinite(b))
+    points = " ".join(
+        f"{a:.1f},{b:.1f}" for a, b in zip(x[:in_row], y[:in_row], strict=True) if math.isfinite(b)
+    )
     parts = [
         f'<text x="{left}" y="11">{html.escape(title)}</text>',
         f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>',
         _text(left - 5, top + 8, _short(high), "end"),
         _text(left - 5, height - bottom, _short(low), "end") if high > low else "",
         _text(left, height - 5, values[0], "start"),
-        _text(width - right, height - 5, values[-1], "end"),
+        _text(end, height - 5, values[in_row - 1], "end") if in_row > 1 else "",
     ]
+    for a, b, value in zip(x[in_row:], y[in_row:], values[in_row:], strict=True):
+        parts.append(_text(width - right, height - 5, value, "end"))
+        if math.isfinite(b):
+            parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="{color}"/>')
+    if in_row == 1 and math.isfinite(y[0]):  # a line of one value would not be seen
+        parts.append(f'<circle cx="{x[0]:.1f}" cy="{y[0]:.1f}" r="3.5" fill="{color}"/>')
     if marked is not None and math.isfinite(y[marked]):
         parts.append(
             f'<text x="{x[marked]:.1f}" y="{y[marked] + 5:.1f}" text-anchor="middle" font-size="14">'

@@ -18,6 +18,7 @@ from workbench.sweeps.settings import (
     TEXTS,
     PluginParams,
     SweepSettings,
+    check_base,
     column_name,
     from_cell,
     parameter_names,
@@ -64,15 +65,24 @@ class Grid:
     """
 
     def __init__(self, values: Mapping[str, tuple[Any, ...]], base: SweepSettings | None = None):
-        self.values = dict(values)
+        expect(values, Mapping, "a grid must map names of parameters to tuples of values")
+        check_base(base)
+        for name, listed in values.items():
+            expect(name, str, "a grid must map names of parameters to values")
+            expect(listed, (tuple, list), f"{name} must list its values in a tuple")
+        self.values = {name: tuple(listed) for name, listed in values.items()}
         self.base = base or SweepSettings()
         self._check()
 
     @classmethod
     def parse(cls, specs: Iterable[str], base: SweepSettings | None = None) -> Grid:
         """From texts `NAME=a,b,c` or `NAME=start:stop:num` (evenly spaced, both ends included)."""
+        wanted = "grid must map names to values, or list texts NAME=a,b,c or NAME=start:stop:num"
+        expect(specs, Iterable, wanted)
+        check_base(base)
         values: dict[str, tuple[Any, ...]] = {}
-        for spec in specs:
+        for spec in [specs] if isinstance(specs, str) else specs:
+            expect(spec, str, wanted)
             name, equals, text = spec.partition("=")
             name = column_name(name.strip())
             if not equals or not name:
@@ -86,13 +96,16 @@ class Grid:
     @classmethod
     def of(cls, values: Mapping[str, Any], base: SweepSettings | None = None) -> Grid:
         """From a mapping of names to sequences of values (or to one value)."""
+        expect(values, Mapping, "a grid must map names of parameters to values")
+        check_base(base)
         listed: dict[str, tuple[Any, ...]] = {}
         for asked, given in values.items():
+            expect(asked, str, "a grid must map names of parameters to values")
             name = column_name(asked)
             _check_name(name, base)
             if name in listed:
                 raise InputError(f"{asked} and {name} are two names of one parameter; give one")
-            single = isinstance(given, str) or not isinstance(given, Iterable)
+            single = isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
             listed[name] = tuple(_typed(name, value) for value in ([given] if single else given))
         return cls(listed, base)
 
@@ -166,7 +179,6 @@ def column_of(name: str, values: Iterable[Any]) -> Any:
 
 
 def _check_name(name: str, base: SweepSettings | None) -> None:
-    expect(name, str, "a grid must map names of parameters to values")
     if name == "uri" or name in RESULT_COLUMNS:
         raise InputError(f"{name} is a column of the results; a parameter must have another name")
     if base is not None and isinstance(base.clustering, PluginParams):

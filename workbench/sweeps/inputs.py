@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import numpy as np
 from pyannote.core import Annotation, Timeline
 
 from workbench.clustering import PLDA
-from workbench.errors import InputError, RecordingError, expect
+from workbench.errors import InputError, RecordingError, expect, expect_count, expect_number
 from workbench.features import load_features
 from workbench.rttm import read_rttm, read_uem
 from workbench.sweeps.grid import Grid
-from workbench.sweeps.settings import SweepSettings, default_settings
+from workbench.sweeps.settings import SweepSettings, check_base, default_settings
 from workbench.types import Features, SegmentFeatures
 
 AnyFeatures = Features | SegmentFeatures
@@ -100,11 +99,7 @@ def read_grid(
     clustering: Callable[..., Any] | None = None,
 ) -> Grid:
     """The grid over the settings that `features` are usually swept from, where there is no `base`."""
-    expect(
-        base,
-        (SweepSettings, type(None)),
-        "base must be SweepSettings, as SweepSettings(clustering=...) or SweepSettings.preset(name) are",
-    )
+    check_base(base)
     if base is None:
         base = default_settings(features)
     if clustering is not None:
@@ -117,26 +112,26 @@ def read_grid(
         return Grid.of(given, base)
     wanted = "grid must map names to values, or list texts NAME=a,b,c or NAME=start:stop:num"
     expect(given, Iterable, wanted)
-    specs = [given] if isinstance(given, str) else list(given)
-    for spec in specs:
-        expect(spec, str, wanted)
-    return Grid.parse(specs, base)
+    return Grid.parse(given, base)
 
 
 def check_options(
     *, collar: Any, skip_overlap: Any, hook: Any = None, jobs: Any = 1, executor: Any = None, out: Any = None
 ) -> None:
     """Refuse what would fail late, or count for something else than was meant."""
-    expect(collar, Real, "collar must be a number of seconds")
+    expect_number(collar, "collar must be a number of seconds of at least 0", low=0)
     expect(skip_overlap, (bool, np.bool_), "skip_overlap must be True or False")
-    expect(jobs, Integral, "jobs must be a whole number of processes")
-    if jobs < 1:
-        raise InputError(f"jobs must be at least 1, got {jobs}")
-    if hook is not None and not callable(hook):
-        raise InputError(f"hook must be a function of (done, total), got {type(hook).__name__}")
+    expect_count(jobs, "jobs must be a whole number of processes of at least 1", low=1)
+    check_hook(hook)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise InputError(f"executor must be a concurrent.futures.Executor, got {type(executor).__name__}")
     expect(out, (*_PATH, type(None)), "out must be the path of a folder")
+
+
+def check_hook(hook: Any) -> None:
+    """Refuse what cannot be called as ``hook(done, total)``."""
+    if hook is not None and not callable(hook):
+        raise InputError(f"hook must be a function of (done, total), got {type(hook).__name__}")
 
 
 def _values(given: Any) -> Iterable[Any]:

@@ -12,7 +12,7 @@ import os
 import threading
 import traceback
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,13 +156,13 @@ class Evaluator:
         InputError : if that is what was wrong with every single recording
         """
         tables = [pd.DataFrame(index=[0]), cells] if with_base else [cells]
-        keys = [self._keys(table) for table in tables]
+        keys = [self.keys(table) for table in tables]
         work = Work(tables, keys)
         num_found = 0
         for uri in self.recordings:
             if uri not in self.failed:
                 found = self._known[uri]
-                num_found += sum(key in found for key in {key for group in keys for key in group})
+                num_found += len(self.known(uri) & {key for group in keys for key in group})
                 work.add(uri, found)
         num_computed = work.num_left
         if progress is not None:
@@ -183,6 +183,45 @@ class Evaluator:
             seconds=seconds,
         )
 
+    def keys(self, cells: pd.DataFrame) -> list[str]:
+        """The key of every cell: equal where all of its parameters are."""
+        return [digest_settings(self.common.base.replace(**cell)) for cell in cell_dicts(cells)]
+
+    def rows(self, keys: Sequence[str]) -> dict[str, pd.DataFrame]:
+        """What is known of the cells with these keys on every recording that has not failed.
+
+        Returns
+        -------
+        rows : recording -> one row per key that is known, indexed by it: `RESULT_COLUMNS`, and `seconds`, how
+            long it took; the numbers in `partition` compare with those of every other row
+        """
+        alive = [uri for uri in self.recordings if uri not in self.failed]
+        return {uri: self._table(uri).loc[[key for key in keys if key in self._known[uri]]] for uri in alive}
+
+    def known(self, uri: str) -> Set[str]:
+        """Keys of all cells that are known for a recording."""
+        return self._known.get(uri, set())
+
+    def adopt(self, rows: Mapping[str, pd.DataFrame]) -> None:
+        """Take over rows that another process computed from the same `ingredients`, as `rows` has them."""
+        for uri, found in rows.items():
+            new = found[~found.index.isin(self._known[uri])]
+            if len(new):
+                self._keep(uri, new)
+
+    def _table(self, uri: str) -> pd.DataFrame:
+        """All rows of a recording, by key."""
+        if len(self._rows[uri]) != 1:
+            self._rows[uri] = [pd.concat(self._rows[uri]) if self._rows[uri] else pd.DataFrame()]
+        return self._rows[uri][0]
+
+    def _keep(self, uri: str, rows: pd.DataFrame) -> None:
+        """Remember rows of new cells, indexed by key, here and in the store."""
+        self._rows[uri].append(rows)
+        self._known[uri].update(rows.index)
+        if self._store is not None:
+            self._store.save(uri, self.ingredients[uri], rows)
+
     def _take_in(self, recording: Recording) -> None:
         """Digest the inputs of a recording and load the rows that are known for them."""
         try:
@@ -199,10 +238,6 @@ class Evaluator:
         self.ingredients[recording.uri] = ingredients
         self._rows[recording.uri] = [known] if len(known) else []
         self._known[recording.uri] = set(known.index)
-
-    def _keys(self, cells: pd.DataFrame) -> list[str]:
-        """The store's key of every cell."""
-        return [digest_settings(self.common.base.replace(**cell)) for cell in cell_dicts(cells)]
 
     def _fail(self, uri: str, error: str) -> None:
         error = error.removeprefix(f"{uri}: ")  # named beside it wherever it is shown
@@ -292,11 +327,8 @@ class Evaluator:
             return
         rows = result.rows.set_axis(block.keys, axis=0)
         rows["seconds"] = result.seconds / len(rows)
-        self._rows[block.uri].append(rows)
-        self._known[block.uri].update(block.keys)
+        self._keep(block.uri, rows)
         self.num_computed += len(block.keys)
-        if self._store is not None:
-            self._store.save(block.uri, self.ingredients[block.uri], rows)
         work.finish(block, result.seconds)
         if work.is_finished(block.uri):
             self._held.pop(block.uri, None)
@@ -313,9 +345,7 @@ class Evaluator:
         """The rows of `cells` for every recording, and the seconds that each cell took."""
         parts, seconds = [], np.zeros(len(cells))
         for uri in uris:
-            if len(self._rows[uri]) > 1:
-                self._rows[uri] = [pd.concat(self._rows[uri])]
-            rows = self._rows[uri][0].loc[keys].reset_index(drop=True)
+            rows = self._table(uri).loc[keys].reset_index(drop=True)
             seconds += rows.pop("seconds").to_numpy()
             rows["partition"] = pd.factorize(rows["partition"])[0]  # numbered by first appearance
             part = pd.concat([cells.reset_index(drop=True), rows], axis=1)

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from workbench.clustering import CLUSTERING_PRESETS, AHCParams, ClusteringParams, VBxParams, XVectorParams
-from workbench.clustering.params import Convention, speaker_bounds, unknown_name
+from workbench.clustering.params import CONVENTIONS, Convention, speaker_bounds, unknown_name
 from workbench.clustering.vbx import INIT_SMOOTHING
 from workbench.config import METHODS
-from workbench.errors import InputError
+from workbench.errors import InputError, expect
 from workbench.reconstruction import RECONSTRUCTION_PRESETS
 from workbench.types import Features, SegmentFeatures
 
@@ -57,6 +58,13 @@ class PluginParams:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise InputError(f"clustering must be a function, got {self.function!r}")
+        pairs = isinstance(self.values, tuple) and all(
+            isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in self.values
+        )
+        if not pairs:
+            raise InputError(f"values must be pairs of a name and a value, got {self.values!r}")
+        if not isinstance(self.convention, str) or self.convention not in CONVENTIONS:
+            raise InputError(f"convention must be one of {', '.join(CONVENTIONS)}, got {self.convention!r}")
 
     def replace(self, **values: Any) -> PluginParams:
         """The same with other parameters."""
@@ -80,10 +88,15 @@ class SweepSettings:
     min_duration_off: float = 0.0  # s, shorter pauses within a speaker are filled
 
     def __post_init__(self) -> None:
+        expect(
+            self.clustering,
+            (VBxParams, AHCParams, XVectorParams, PluginParams),
+            "clustering must be VBxParams, AHCParams, XVectorParams or PluginParams",
+        )
         _check("init_smoothing", self.init_smoothing, "a number of at least 0", lambda x: x >= 0)
         if self.loop_prob is not None:
             _check("loop_prob", self.loop_prob, "a probability from 0 to 1", lambda x: 0 <= x <= 1)
-        if self.precision not in PRECISIONS:
+        if not isinstance(self.precision, str) or self.precision not in PRECISIONS:
             raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         odd = isinstance(self.median_filter, int) and not isinstance(self.median_filter, bool)
         if not odd or self.median_filter < 1 or self.median_filter % 2 == 0:
@@ -168,12 +181,15 @@ class SweepSettings:
 
     def value_of(self, name: str) -> Any:
         """Value of a parameter by the name that grids use; None where the method has no such parameter."""
+        expect(name, str, "the name of a parameter must be given")
         if name == "method":
             return self.method
         if isinstance(self.clustering, PluginParams) and name not in _AFTERWARDS:
             return dict(self.clustering.values).get(_ALIASES.get(name, name))
         if name == "preset":
             return getattr(self.clustering, "convention", None)
+        if column_name(name) not in parameter_names():
+            raise unknown_parameter(name)
         name = _ALIASES.get(name, name)
         if name == "ahc_threshold" and isinstance(self.clustering, XVectorParams):
             name = "threshold"
@@ -195,8 +211,18 @@ class SweepSettings:
         }
 
 
+def check_base(base: object) -> None:
+    """Refuse what is no settings to begin with."""
+    expect(
+        base,
+        (SweepSettings, type(None)),
+        "base must be SweepSettings, as SweepSettings(clustering=...) or SweepSettings.preset(name) are",
+    )
+
+
 def default_settings(features: Features | SegmentFeatures) -> SweepSettings:
     """What a sweep over features of this kind starts from."""
+    expect(features, (Features, SegmentFeatures), "features must be what load_features gives")
     if isinstance(features, SegmentFeatures):
         return SweepSettings(clustering=XVectorParams())
     return SweepSettings()
@@ -237,6 +263,8 @@ def from_cell(name: str, value: Any) -> Any:
         if name in NULLABLE:
             return None
         raise InputError(f"{name} must have a value, got {value!r}")
+    if isinstance(value, np.ndarray | pd.Series | pd.DataFrame) and value.size != 1:
+        raise InputError(f"{name} must have one value in every cell, got {type(value).__name__}")
     if hasattr(value, "item"):
         value = value.item()  # numpy scalars
     if name in INTEGERS and isinstance(value, float) and value.is_integer():
@@ -245,13 +273,13 @@ def from_cell(name: str, value: Any) -> Any:
 
 
 def _preset(name: Any) -> ClusteringParams:
-    if name not in CLUSTERING_PRESETS:
+    if not isinstance(name, str) or name not in CLUSTERING_PRESETS:
         raise InputError(f"unknown preset {name!r}; known are {', '.join(CLUSTERING_PRESETS)}")
     return CLUSTERING_PRESETS[name]
 
 
 def _with_method(clustering: AnyClustering, method: Any) -> AnyClustering:
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if isinstance(clustering, XVectorParams):
         return dataclasses.replace(clustering, method=method)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from workbench.errors import InputError
+from workbench.errors import InputError, expect, expect_count
 
 MEASURED = (
     "uri", "num_speakers", "num_reference_speakers", "total", "correct", "missed", "false_alarm",
@@ -71,12 +72,16 @@ class CellTable:
         """
         if isinstance(results, CellTable):
             return results
-        if missing := [name for name in _NEEDED if name not in results.columns]:
-            raise InputError(f"the results lack the column {missing[0]!r}; expected {', '.join(_NEEDED)}")
+        expect_table(results, "results", _NEEDED, "workbench.sweep")
         if results.empty:
             raise InputError("the results hold no rows: nothing was swept")
         names = [str(name) for name in results.columns if name not in MEASURED]
-        names = names if parameters is None else list(parameters)
+        if parameters is not None:
+            expect(parameters, (list, tuple), "parameters must list columns of the results")
+            for name in parameters:
+                if name not in names:
+                    raise InputError(f"the results have no parameter {name!r}; there are {', '.join(names)}")
+            names = list(parameters)
         cell, cells = _number_cells(results, names)
         results = results.assign(_cell=cell).drop_duplicates(["uri", "_cell"], keep="last")  # trials repeat
         found = results.groupby("uri", sort=False)["_cell"].count()
@@ -151,6 +156,7 @@ class CellTable:
 
         Names that were not swept are ignored; a swept one that has several values must be given.
         """
+        expect_cell(cell)
         chosen = np.ones(len(self), dtype=bool)
         for name in self.parameters:
             column = self.cells[name]
@@ -163,6 +169,9 @@ class CellTable:
 
     def values(self, cell: int) -> dict[str, Any]:
         """Parameters of a cell, as Python values; None where there is none."""
+        expect_count(cell, f"a cell must be given by its number, from 0 to {len(self) - 1}")
+        if cell >= len(self):
+            raise InputError(f"there is no cell {cell}; the last one is {len(self) - 1}")
         return {name: plain_value(self.cells[name].iloc[cell]) for name in self.parameters}
 
     def name(self, cell: int) -> str:
@@ -170,6 +179,26 @@ class CellTable:
         varied = [name for name in self.parameters if self.cells[name].nunique(dropna=False) > 1]
         values = self.values(cell)
         return ", ".join(f"{name} {format_value(values[name])}" for name in varied or self.parameters)
+
+
+def expect_table(table: object, what: str, columns: Iterable[str], made_by: str) -> None:
+    """An `InputError` unless `table` is a DataFrame with these columns."""
+    expect(table, pd.DataFrame, f"{what} must be a table, as {made_by} returns it")
+    assert isinstance(table, pd.DataFrame)
+    for name in columns:
+        if name not in table.columns:
+            raise InputError(f"the {what} lack the column {name!r}; expected {', '.join(columns)}")
+
+
+def expect_cell(cell: object) -> None:
+    """An `InputError` unless `cell` maps names of parameters to single values, or is a row of a table."""
+    wanted = "a cell must map names of parameters to values, as {'Fa': 0.07} does"
+    expect(cell, (Mapping, pd.Series), wanted)
+    assert isinstance(cell, Mapping | pd.Series)
+    for name, value in cell.items():
+        expect(name, str, wanted)
+        if not pd.api.types.is_scalar(value):
+            raise InputError(f"{name} must have one value in a cell, got {type(value).__name__}")
 
 
 def rate(errors: np.ndarray | float, total: np.ndarray | float) -> np.ndarray:
@@ -184,6 +213,8 @@ def same_value(column: pd.Series, value: Any) -> np.ndarray:
         return column.isna().to_numpy()
     if isinstance(value, str) or not pd.api.types.is_numeric_dtype(column):
         return (column.astype(str) == str(value)).to_numpy()
+    if not isinstance(value, Real):
+        return np.zeros(len(column), dtype=bool)
     numbers = column.to_numpy(dtype=float, na_value=np.nan)
     return np.isclose(numbers, float(value), rtol=_CLOSE, atol=0.0)
 

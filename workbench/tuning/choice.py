@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from workbench.errors import InputError
+from workbench.errors import InputError, expect_count, expect_number
 from workbench.scoring.significance import Interval, pooled_interval, units_needed
-from workbench.tuning.cells import CellTable, rate
+from workbench.tuning.cells import CellTable, expect_table, rate
 from workbench.tuning.lattice import Lattice, most_central
 from workbench.tuning.multiplicity import SearchTest, correct_for_search, detectable, search_interval
 
@@ -137,6 +137,13 @@ def choose(
         out of fold as well.
     """
     table = CellTable.of(results)
+    if not isinstance(criterion, str) or criterion not in get_args(Criterion):
+        raise InputError(f"criterion must be one of {', '.join(get_args(Criterion))}, got {criterion!r}")
+    if max_loss is not None:
+        expect_number(max_loss, "max_loss must be a DER (fraction) of at least 0, or None", low=0)
+    expect_number(level, "level must be a share of at least 0.5 and below 1", low=0.5, high=1 - 1e-9)
+    expect_count(num_resamples, "num_resamples must be a whole number of at least 1", low=1)
+    expect_count(seed, "seed must be a whole number of at least 0")
     if not table.total.sum() > 0:
         raise InputError("the references hold no speech in what was scored: no cell is better than another")
     errors, total = table.errors, table.total
@@ -237,6 +244,8 @@ def _baseline(
     number = None if default is None else table.find(default)
     if default_results is None:
         return number, None if number is None else table.errors[:, number]
+    needed = ("uri", "missed", "false_alarm", "confusion")
+    expect_table(default_results, "default's results", needed, "workbench.sweep")
     rows = default_results.drop_duplicates("uri").set_index("uri")
     if missing := [uri for uri in table.uris if uri not in rows.index]:
         raise InputError(f"the default's results lack the recording {missing[0]!r}")
@@ -272,9 +281,8 @@ def _folds(table: CellTable, folds: int | Mapping[str, Any] | None, seed: int) -
     count = len(table.uris)
     if folds is None:
         return np.arange(count)
-    if isinstance(folds, int):
-        if folds < 2:
-            raise InputError(f"folds must be at least 2, got {folds}")
+    if not isinstance(folds, Mapping):
+        expect_count(folds, "folds must be a whole number of at least 2, or a group for every uri", low=2)
         fold = np.arange(count) % min(folds, count)
         return np.random.default_rng(seed).permutation(fold)
     if missing := [uri for uri in table.uris if uri not in folds]:

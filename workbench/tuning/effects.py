@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from workbench.errors import InputError
-from workbench.tuning.cells import CellTable, format_value, rate, same_value
-from workbench.tuning.lattice import Lattice
+from workbench.errors import InputError, expect
+from workbench.tuning.cells import CellTable, expect_cell, format_value, rate, same_value
+from workbench.tuning.lattice import Lattice, num_in_row
 
 Direction = Literal["grows", "shrinks", "none", "mixed", "not ordered"]
 Others = Literal["default", "average"]
@@ -40,6 +40,8 @@ class EffectCard:
     ----------
     curve : one row per value: `value`, `num_speakers` (mean over the recordings), `der` (pooled,
         fraction), `num_speakers_error` (mean distance from the reference, NaN without)
+    num_in_row : how many of its rows follow each other; one that stands apart, where the parameter is
+        unset, comes after them and takes no part in directions, inversions and minima
     per_recording : one row per recording and value: `uri`, `value`, `num_speakers`, `der`
     speakers : what the mean number of speakers does as the value grows
     inversions : stretches against that: `uri`, `start`, `end` (values), `num_speakers_start`,
@@ -50,6 +52,7 @@ class EffectCard:
     parameter: str
     others: Others  # where the other parameters stand: at the default, or averaged over
     curve: pd.DataFrame
+    num_in_row: int
     per_recording: pd.DataFrame
     speakers: Direction
     folklore: Direction | None
@@ -58,7 +61,7 @@ class EffectCard:
     num_recordings: int
     num_growing: int  # recordings that have more speakers at the last value than at the first
     num_shrinking: int  # the reverse
-    num_unaffected: int  # recordings whose number of speakers never changes
+    num_unaffected: int  # recordings whose number is the same at all values that follow each other
 
     @property
     def best_value(self) -> Any:
@@ -73,34 +76,41 @@ class EffectCard:
     @property
     def words(self) -> str:
         """The card in a few sentences."""
-        low, high = (f"{number:.2g}" for number in self.curve["num_speakers"].iloc[[0, -1]])
-        first, last = (format_value(value) for value in self.curve["value"].iloc[[0, -1]])
+        row, apart = self.curve.iloc[: self.num_in_row], self.curve.iloc[self.num_in_row :]
+        low, high = (f"{number:.2g}" for number in row["num_speakers"].iloc[[0, -1]])
+        first, last = (format_value(value) for value in row["value"].iloc[[0, -1]])
         ends = f"on average {low} at {first}, {high} at {last}"
         name = self.parameter
+        is_ordered = self.speakers != "not ordered"
+        as_long = ", as long as it is set" if len(apart) and is_ordered else ""
         sentences = [
             {
                 "grows": f"A larger {name} finds more speakers on this data ({ends}).",
                 "shrinks": f"A larger {name} finds fewer speakers on this data ({ends}).",
                 "mixed": f"The number of speakers has no one direction in {name} ({ends}).",
-                "none": f"{name} changes the number of speakers on no recording.",
+                "none": f"{name} changes the number of speakers on no recording{as_long}.",
                 "not ordered": f"{name} names alternatives: {self._alternatives()}.",
             }[self.speakers]
         ]
+        if len(apart) and is_ordered:
+            found, unset = apart["num_speakers"].iloc[0], format_value(apart["value"].iloc[0])
+            sentences.append(f"Left unset ({unset}), {found:.2g} on average.")
         if self.against_folklore:
             sentences.append("The reverse is often said.")
         if contrary := {"grows": self.num_shrinking, "shrinks": self.num_growing}.get(self.speakers, 0):
             sentences.append(f"On {contrary} of {self.num_recordings} recordings it is the other way round.")
         if self.num_unaffected > 0 and self.speakers != "none":
             sentences.append(
-                f"On {self.num_unaffected} of {self.num_recordings} recordings the number never changes."
+                f"On {self.num_unaffected} of {self.num_recordings} recordings the number never "
+                f"changes{as_long}."
             )
         if len(self.inversions):
-            row = self.inversions.iloc[0]
+            worst = self.inversions.iloc[0]
             recordings = self.inversions["uri"].nunique()
             sentences.append(
-                f"Not monotone on {recordings} of {self.num_recordings} recordings, most on {row['uri']}: "
-                f"{row['num_speakers_start']:.3g} to {row['num_speakers_end']:.3g} speakers from "
-                f"{format_value(row['start'])} to {format_value(row['end'])}."
+                f"Not monotone on {recordings} of {self.num_recordings} recordings, most on {worst['uri']}: "
+                f"{worst['num_speakers_start']:.3g} to {worst['num_speakers_end']:.3g} speakers from "
+                f"{format_value(worst['start'])} to {format_value(worst['end'])}."
             )
         der = 100 * self.curve["der"]
         sentences.append(
@@ -143,6 +153,11 @@ def effect_card(
         by default the former where the grid has that line, else the latter
     """
     table = CellTable.of(results)
+    expect(parameter, str, "the name of a parameter must be given")
+    if default is not None:
+        expect_cell(default)
+    if others is not None and (not isinstance(others, str) or others not in get_args(Others)):
+        raise InputError(f"others must be one of {', '.join(get_args(Others))}, or None, got {others!r}")
     if parameter not in table.parameters:
         raise InputError(f"{parameter} was not swept; swept are {', '.join(table.parameters)}")
     lattice = Lattice.of(table.cells[[parameter]])
@@ -187,21 +202,25 @@ def effect_card(
             "der": rate(errors, table.total[:, None]).ravel(),
         }
     )
-    steps = np.diff(speakers, axis=1)
+    in_row = num_in_row(parameter, named)
+    ordered = axis.ordered and in_row > 1
+    going = speakers[:, :in_row]
+    steps = np.diff(going, axis=1)
     steps[np.abs(steps) < 1e-9] = 0.0
     return EffectCard(
         parameter=parameter,
         others=held,
         curve=curve,
+        num_in_row=in_row,
         per_recording=per_recording,
-        speakers=_direction(steps) if axis.ordered else "not ordered",
+        speakers=_direction(steps) if ordered else "not ordered",
         folklore=FOLKLORE.get(parameter),
-        inversions=_inversions(table.uris, named, speakers, steps, axis.ordered),
-        der_minima=_minima(named, curve["der"].to_numpy()) if axis.ordered else (),
+        inversions=_inversions(table.uris, named, speakers, steps, ordered),
+        der_minima=_minima(named, curve["der"].to_numpy()[:in_row]) if ordered else (),
         num_recordings=len(table.uris),
-        num_growing=int((speakers[:, -1] - speakers[:, 0] > 1e-9).sum()),
-        num_shrinking=int((speakers[:, 0] - speakers[:, -1] > 1e-9).sum()),
-        num_unaffected=int((~steps.any(axis=1)).sum()),
+        num_growing=int((going[:, -1] - going[:, 0] > 1e-9).sum()),
+        num_shrinking=int((going[:, 0] - going[:, -1] > 1e-9).sum()),
+        num_unaffected=int((np.ptp(going if ordered else speakers, axis=1) < 1e-9).sum()),
     )
 
 

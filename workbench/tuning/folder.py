@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import InputError
+from workbench.errors import InputError, expect_path
 from workbench.files import atomic_write, json_bytes
 from workbench.manifest import plain
 from workbench.sweeps.blocks import cell_dicts
@@ -246,7 +246,7 @@ def read_sweep(out: str | os.PathLike[str]) -> tuple[pd.DataFrame, pd.DataFrame]
     """`results` and `summary` of a folder that `workbench sweep` filled."""
     tables = []
     for name in ("results.parquet", "summary.parquet"):
-        path = Path(out) / name
+        path = expect_path(out, "a folder that workbench sweep filled") / name
         if not path.is_file():
             raise InputError.at(path, "does not exist; is this a folder that `workbench sweep` finished?")
         tables.append(pd.read_parquet(path))

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from workbench.errors import expect
 from workbench.tuning.cells import format_value, plain_value
 
 SMALLEST = dict.fromkeys(
@@ -20,7 +21,8 @@ SMALLEST = dict.fromkeys(
     ("min_duration_on", "min_duration_off", "loop_prob", "init_smoothing", "ahc_threshold"), 0
 )  # no parameter can be smaller
 LARGEST = {"loop_prob": 1, "onset": 1}  # nor larger
-APART = frozenset({"loop_prob", "num_speakers_forced"})  # unset is another thing than any number
+# unset is another thing than any number, or (min_speakers) less than all of them
+APART = frozenset({"loop_prob", "num_speakers_forced", "min_speakers"})
 _MOST_PLACES = 4  # places of the lattice per cell: beyond that the cells are no grid but a search
 
 
@@ -39,7 +41,7 @@ class Axis:
     @property
     def num_in_row(self) -> int:
         """How many of the values follow each other: all but None where that is apart."""
-        return len(self.values) - (self.name in APART and self.values[-1] is None)
+        return num_in_row(self.name, self.values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +63,7 @@ class Lattice:
     @classmethod
     def of(cls, cells: pd.DataFrame) -> Lattice | None:
         """The lattice of a grid; None where the cells are scattered, as those of a random search are."""
+        expect(cells, pd.DataFrame, "cells must be a table of parameters, as CellTable.cells is one")
         axes, ranks = [], []
         for name in cells.columns:
             axis, rank = _axis(str(name), cells[name])
@@ -177,6 +180,17 @@ class Lattice:
                 side = "lowest" if rank == 0 else "highest"
                 found.append(f"{axis.name} = {axis.label(rank)} is the {side} value tried")
         return found
+
+
+def num_in_row(name: str, values: Sequence[Any]) -> int:
+    """How many of a parameter's values, in order, follow each other: all but a last one that is apart.
+
+    Examples
+    --------
+    >>> num_in_row("loop_prob", (0.5, 0.9, None)), num_in_row("lda_dim", (64, 128, None))
+    (2, 3)
+    """
+    return len(values) - (name in APART and bool(pd.isna(values[-1])))
 
 
 def most_central(lattice: Lattice | None, candidates: np.ndarray) -> int:

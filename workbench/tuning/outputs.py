@@ -19,7 +19,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from workbench.clustering import CLUSTERING_PRESETS, AHCParams, VBxParams, XVectorParams
 from workbench.clustering.params import CLUSTERING_METHODS
-from workbench.errors import InputError
+from workbench.errors import InputError, expect, expect_path
 from workbench.files import atomic_write
 from workbench.sweeps.settings import SweepSettings
 
@@ -39,6 +39,7 @@ _MEDIAN_FRAMES = 11  # the width that apply_median_filtering stands for
 
 def diarizen_args(settings: SweepSettings) -> dict[str, Any]:
     """The table `[clustering.args]`; our own `convention` and `linkage` where they are not DiariZen's."""
+    _check(settings)
     params = settings.clustering
     method = next((name for name, kind in CLUSTERING_METHODS.items() if type(params) is kind), None)
     if method is None or isinstance(params, XVectorParams):
@@ -80,7 +81,9 @@ def merge_toml(
     remarks : lines for a comment above the table
     names : parameters that were swept, to be mentioned even at their default
     """
-    document = tomlkit.document() if config is None else _parse(Path(config))
+    _check(settings)
+    path = None if config is None else expect_path(config, "a DiariZen configuration")
+    document = tomlkit.document() if path is None else _parse(path)
     before = tomlkit.dumps(document)
     is_crlf = before.count("\r\n") == before.count("\n") > 0
     if "clustering" not in document:
@@ -108,6 +111,7 @@ def pyannote_params(settings: SweepSettings) -> dict[str, Any]:
 
     The form of community-1 for VBx and that of 3.1 for AHC.
     """
+    _check(settings)
     params = settings.clustering
     if isinstance(params, VBxParams):
         clustering: dict[str, Any] = {"threshold": params.ahc_threshold, "Fa": params.Fa, "Fb": params.Fb}
@@ -124,6 +128,7 @@ def pyannote_params(settings: SweepSettings) -> dict[str, Any]:
 
 def pyannote_yaml(settings: SweepSettings, *, remarks: Sequence[str] = (), names: Sequence[str] = ()) -> str:
     """`pyannote_params` as YAML that `Pipeline.load_params` reads; the rest as comments."""
+    _check(settings)
     form = "community-1" if isinstance(settings.clustering, VBxParams) else "3.1"
     notes = [
         *remarks,
@@ -147,9 +152,11 @@ def write_best(
     For one embedding per segment, `best.toml` holds the options of `vbhmm.py`; a `best.yaml`, which
     pyannote could not use, is not written, and one of an earlier sweep is removed.
     """
+    _check(settings)
+    folder = expect_path(folder, "a folder to write the best parameters to")
     if isinstance(settings.clustering, XVectorParams):
         contents = {"best.toml": vbhmm_toml(settings.clustering, remarks)}
-        (Path(folder) / "best.yaml").unlink(missing_ok=True)
+        (folder / "best.yaml").unlink(missing_ok=True)
     else:
         contents = {
             "best.toml": merge_toml(settings, config, remarks=remarks, names=names),
@@ -175,6 +182,10 @@ def vbhmm_toml(params: XVectorParams, remarks: Sequence[str] = ()) -> str:
     given = {name: value for name, value in options.items() if value is not None}
     line = "vbhmm.py " + " ".join(f"--{name} {value}" for name, value in given.items())
     return _comments([*remarks, line]) + tomlkit.dumps({"vbhmm": given})
+
+
+def _check(settings: object) -> None:
+    expect(settings, SweepSettings, "settings must be SweepSettings, as base.replace(**cell) are")
 
 
 def _parse(path: Path) -> tomlkit.TOMLDocument:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbench.errors import InputError
-from workbench.tuning.cells import CellTable, rate
+from workbench.errors import InputError, expect_count, expect_number
+from workbench.tuning.cells import CellTable, expect_table, rate
 from workbench.tuning.lattice import Lattice, most_central
 
 TOLERANCE = 0.002
@@ -55,6 +55,7 @@ def find_plateaus(
         which the cell is within `tolerance` of the best).
     """
     table = CellTable.of(results)
+    _check(tolerance, num_resamples, seed)
     der = table.der
     lattice = Lattice.of(table.cells)
     plateaus = table.cells.copy()
@@ -85,6 +86,7 @@ def near_best(
 ) -> np.ndarray:
     """Share of resamples of the recordings in which each cell is within `tolerance` of the best."""
     table = CellTable.of(results)
+    _check(tolerance, num_resamples, seed)
     num_recordings = len(table.uris)
     if num_recordings < 2 or num_resamples < 1:
         return np.full(len(table), np.nan)
@@ -116,8 +118,18 @@ def choose_stable(
     max_moved : share of the speech that may change its speaker under the noise
     admissible : bool array, shape (num_cells,); which cells may be chosen at all
     """
-    allowed = np.ones(len(plateaus), dtype=bool) if admissible is None else np.array(admissible, dtype=bool)
+    expect_table(plateaus, "plateaus", ("der", "worst_step", "width"), "find_plateaus")
+    expect_number(max_moved, "max_moved must be a share of the speech from 0 to 1", low=0, high=1)
+    allowed = np.ones(len(plateaus), dtype=bool)
+    if admissible is not None:
+        allowed = np.array(admissible)
+        if allowed.shape != (len(plateaus),) or allowed.dtype != bool:
+            raise InputError(
+                f"admissible must say True or False of each of the {len(plateaus)} cells, got "
+                f"{allowed.dtype} of shape {allowed.shape}"
+            )
     if stability is not None:
+        expect_table(stability, "stability", ("cell", "cross_der"), "summarise_stability")
         survived = stability.loc[stability["cross_der"] <= max_moved, "cell"].unique()
         allowed &= np.isin(np.arange(len(plateaus)), survived)
     if not allowed.any():
@@ -139,3 +151,9 @@ def choose_stable(
         worst_step=float(worst[cell]),
         width=int(plateaus["width"].iloc[cell]),
     )
+
+
+def _check(tolerance: float, num_resamples: int, seed: int) -> None:
+    expect_number(tolerance, "tolerance must be a DER (fraction) of at least 0", low=0)
+    expect_count(num_resamples, "num_resamples must be a whole number of at least 0")
+    expect_count(seed, "seed must be a whole number of at least 0")

@@ -18,12 +18,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import InputError, nearest
+from workbench.errors import InputError, expect, expect_count, expect_number, nearest
 from workbench.manifest import digest_values
 from workbench.sweeps.blocks import cell_dicts
 from workbench.sweeps.run import Evaluation, Evaluator, Progress
 from workbench.sweeps.store import digest_settings
 from workbench.sweeps.summary import COUNTS, summarize
+from workbench.tuning.sharing import (
+    adopt_finished,
+    begin_sampling,
+    end_part,
+    end_sampling,
+    parts_of,
+    plain_rows,
+    take_part,
+)
 from workbench.tuning.space import Space
 from workbench.tuning.studies import (
     create_study,
@@ -48,6 +57,7 @@ OBJECTIVES = {
 }
 """What can be minimized -> column of the summary."""
 
+_LOOK_EVERY = 8  # cells of a grid that are added before looking again what others have added
 _MOST_IDLE = 200  # trials in a row that bring no new cell: the sampler has nothing more to say
 
 
@@ -64,14 +74,19 @@ class SearchParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        expect(self.sampler, str, f"search must be one of {', '.join(SAMPLERS)}")
+        expect(self.objectives, tuple, f"objectives must be a tuple of {', '.join(OBJECTIVES)}")
+        expect_count(self.trials, "trials must be a whole number of at least 1", low=1)
+        expect_count(self.seed, "seed must be a whole number of at least 0")
+        for name, text in (("storage", self.storage), ("study_name", self.study_name)):
+            expect(text, (str, type(None)), f"{name} must be a text, or None")
         if self.sampler not in SAMPLERS:
             raise InputError(
                 f"search must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}"
                 + nearest(self.sampler, SAMPLERS)
             )
-        if self.trials < 1:
-            raise InputError(f"trials must be at least 1, got {self.trials}")
         for name in self.objectives:
+            expect(name, str, f"objectives must be among {', '.join(OBJECTIVES)}")
             if name not in OBJECTIVES:
                 raise InputError(
                     f"unknown objective {name!r}{nearest(name, OBJECTIVES)}; "
@@ -79,8 +94,8 @@ class SearchParams:
                 )
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise InputError("name at least one objective, and each once")
-        if self.max_worse is not None and not self.max_worse >= 0:
-            raise InputError(f"max_worse must be a DER of at least 0, got {self.max_worse!r}")
+        if self.max_worse is not None:
+            expect_number(self.max_worse, "max_worse must be a DER of at least 0", low=0)
         if self.sampler == "cmaes" and len(self.objectives) > 1:
             raise InputError("cmaes follows one objective; take tpe or nsga2 for several")
         if self.sampler == "cmaes" and find_spec("cmaes") is None:
@@ -97,7 +112,7 @@ class Search:
     evaluation : their rows on every recording
     summary : one row per cell, with the objectives, `feasible` and `pareto` beside the columns of `summarize`
     study_name, storage : where the study is, if it is kept
-    num_trials : finished trials of the study
+    num_trials : finished trials of the study; a cell that two grid searches have added at once is one
     """
 
     cells: pd.DataFrame
@@ -134,19 +149,21 @@ def run_search(
                 f"grid cannot list; give {name}=start:stop:num, or search with tpe"
             )
         cells = space.grid.cells()
-        evaluation = evaluator.evaluate(cells, with_base=True, progress=progress)
-        search = _finish(space, cells, evaluation, params)
-        if params.storage is None or evaluation.results.empty:
-            return search
-        study = open_study(evaluator, space, params)
-        _add_grid(study, search, space, params)
-        return _finish(space, cells, evaluation, params, study)
+        if params.storage is None:
+            return _finish(space, cells, evaluator.evaluate(cells, with_base=True, progress=progress), params)
     study = open_study(evaluator, space, params)
     before = evaluator.num_computed
-    _sample(study, evaluator, space, params, on_trial)
-    cells = _cells_of(study, space)
+    if params.sampler == "grid":
+        _share_grid(study, evaluator, space, params, cells, progress)
+    else:
+        try:
+            _sample(study, evaluator, space, params, on_trial)
+        finally:
+            end_sampling(study)
+        cells = _cells_of(study, space)
+    adopt_finished(study, evaluator)
     evaluation = evaluator.evaluate(cells, with_base=True)
-    # that call found what the trials had computed
+    # that call found what had been computed for the study
     num_computed = evaluator.num_computed - before
     num_rows = evaluation.num_computed + evaluation.num_found
     evaluation = dataclasses.replace(
@@ -197,6 +214,37 @@ def make_sampler(params: SearchParams, num_known: int = 0) -> BaseSampler:
     return samplers.RandomSampler(seed=seed)
 
 
+def _share_grid(
+    study: optuna.Study,
+    evaluator: Evaluator,
+    space: Space,
+    params: SearchParams,
+    cells: pd.DataFrame,
+    progress: Progress | None,
+) -> None:
+    """Evaluate a grid part by part, and take over what other processes have added to the study meanwhile."""
+    wanted = {*evaluator.keys(cells), *evaluator.keys(pd.DataFrame(index=[0]))}  # with the base
+
+    def in_all(uri: str, _done: int, _total: int) -> None:
+        if progress is not None:
+            progress(uri, len(evaluator.known(uri) & wanted), len(wanted))
+
+    parts = parts_of(len(cells))
+    left = list(range(len(parts)))
+    while left:
+        part = take_part(study, left)
+        left.remove(part)
+        try:
+            adopt_finished(study, evaluator)
+            chosen = cells.iloc[parts[part]].reset_index(drop=True)
+            evaluation = evaluator.evaluate(chosen, with_base=True, progress=in_all)
+            if evaluation.results.empty:
+                return  # no recording is left; each has said why
+            _add_cells(study, evaluator, _finish(space, chosen, evaluation, params), space, params)
+        finally:
+            end_part(study)
+
+
 def _sample(
     study: optuna.Study,
     evaluator: Evaluator,
@@ -212,11 +260,13 @@ def _sample(
     from optuna.trial import TrialState
 
     release_dead(study)
+    alone, idle = begin_sampling(study), 0
+    if not alone:
+        _draw_otherwise(study, params)
     base_cell = space.base_cell()
     if base_cell is not None and not study.get_trials(deepcopy=False):
         study.enqueue_trial(base_cell, skip_if_exists=True)
     distributions = space.distributions()
-    alone, idle = True, 0
     while idle < _MOST_IDLE:
         # asked again every time: other processes may be working on the same study
         finished = _finished(study)
@@ -225,9 +275,9 @@ def _sample(
         here = sum(is_here(worker) for worker in others)  # will be finished, or released by who comes next
         if len(finished) + here >= params.trials or len(tried) >= space.size:
             return
-        if alone and others:  # with the same seed, they would draw the same
+        if alone and others:
             alone = False
-            study.sampler = make_sampler(params, len(finished) + zlib.crc32(this_worker().encode()))
+            _draw_otherwise(study, params)
         trial = study.ask(distributions)
         trial.set_user_attr("worker", this_worker())
         cell = space.cell(trial.params)
@@ -250,7 +300,7 @@ def _sample(
         base = evaluation.base if params.max_worse is not None else None
         row = summarize(evaluation.results, space.names, base).assign(seconds=evaluation.seconds).iloc[0]
         trial.set_user_attr("cell", key)
-        for name, value in trial_attributes(evaluation.results, row).items():
+        for name, value in trial_attributes(evaluator, [key], row.to_frame().T)[0].items():
             trial.set_user_attr(name, value)
         if params.max_worse is not None:
             trial.set_constraint("max_worse", excess(row, params.max_worse))
@@ -258,6 +308,12 @@ def _sample(
         idle = idle + 1 if key in tried else 0
         if on_trial is not None:
             on_trial(min(len(finished) + 1, params.trials), params.trials)
+
+
+def _draw_otherwise(study: optuna.Study, params: SearchParams) -> None:
+    """Another seed than other processes have: with the same one they would draw the same."""
+    own = zlib.crc32(this_worker().encode())
+    study.sampler = make_sampler(params, len(study.get_trials(deepcopy=False)) + own)
 
 
 def objective_values(row: pd.Series, objectives: Sequence[str]) -> list[float]:
@@ -272,32 +328,42 @@ def excess(row: pd.Series, max_worse: float) -> float:
     return -max_worse if math.isnan(worst) else worst - max_worse
 
 
-def trial_attributes(rows: pd.DataFrame, row: pd.Series) -> dict[str, Any]:
-    """User attributes of a trial: all counts in seconds, per recording and summed."""
-    recordings = {
-        str(each["uri"]): {name: float(each[name]) for name in COUNTS}
-        | {"num_speakers": int(each["num_speakers"])}
-        for each in rows.to_dict("records")
-    }
-    return {
-        "recordings": recordings,
-        **{name: float(row[name]) for name in COUNTS},
-        "jer": float(row["jer"]),
-        "num_speakers_error": float(row["num_speakers_error"]),
-        "not_converged": int(row["not_converged"]),
-    }
+def trial_attributes(
+    evaluator: Evaluator, keys: Sequence[str], summary: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """User attributes of the trials of some cells: all that is known of every recording, and sums.
+
+    Parameters
+    ----------
+    keys : of the cells
+    summary : their rows
+    """
+    rows = {uri: plain_rows(table) for uri, table in evaluator.rows(keys).items()}
+    return [
+        {
+            "recordings": {uri: found[place] for uri, found in rows.items()},
+            **{name: float(row[name]) for name in COUNTS},
+            "jer": float(row["jer"]),
+            "num_speakers_error": float(row["num_speakers_error"]),
+            "not_converged": int(row["not_converged"]),
+        }
+        for place, row in enumerate(summary.to_dict("records"))
+    ]
 
 
-def _add_grid(study: optuna.Study, search: Search, space: Space, params: SearchParams) -> None:
-    """Every cell of a grid as a finished trial, unless the study has it already."""
+def _add_cells(
+    study: optuna.Study, evaluator: Evaluator, search: Search, space: Space, params: SearchParams
+) -> None:
+    """Every cell of a part of a grid as a finished trial, unless the study has it already."""
     import optuna
 
-    known = {trial.user_attrs.get("cell") for trial in study.get_trials(deepcopy=False)}
-    results = search.evaluation.results
-    by_cell = results.groupby(np.arange(len(results)) % len(search.cells))  # recordings, then cells
     distributions = space.distributions()
-    for place, cell in enumerate(cell_dicts(search.cells)):
-        key = digest_settings(space.base.replace(**cell))
+    keys = evaluator.keys(search.cells)
+    attributes = trial_attributes(evaluator, keys, search.summary)
+    known: set[Any] = set()
+    for place, (cell, key) in enumerate(zip(cell_dicts(search.cells), keys, strict=True)):
+        if place % _LOOK_EVERY == 0:
+            known.update(trial.user_attrs.get("cell") for trial in study.get_trials(deepcopy=False))
         if key in known:
             continue
         row = search.summary.iloc[place]
@@ -305,7 +371,7 @@ def _add_grid(study: optuna.Study, search: Search, space: Space, params: SearchP
             params={name: _plain(value) for name, value in cell.items()},
             distributions=distributions,
             values=objective_values(row, params.objectives),
-            user_attrs={"cell": key, **trial_attributes(by_cell.get_group(place), row)},
+            user_attrs={"cell": key, **attributes[place]},
             constraints=None if params.max_worse is None else {"max_worse": excess(row, params.max_worse)},
         )
         study.add_trial(trial)
@@ -357,9 +423,21 @@ def pareto(summary: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
 
 
 def _finished(study: optuna.Study) -> list[Any]:
+    """The finished trials.
+
+    Two grid searches can add the same cell at the same moment: that counts once. A sampler that tries a cell
+    again has done so, in a trial of its own.
+    """
     from optuna.trial import TrialState
 
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    seen: set[Any] = set()
+    kept = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        key = trial.user_attrs.get("cell")
+        if key is None or key not in seen or "worker" in trial.user_attrs:
+            kept.append(trial)
+        seen.add(key)
+    return kept
 
 
 def _cells_of(study: optuna.Study, space: Space) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from workbench.errors import InputError
+from workbench.errors import InputError, expect
 from workbench.sweeps.grid import Grid, column_of
 from workbench.sweeps.settings import INTEGERS, TEXTS, SweepSettings, column_name
 
@@ -35,13 +35,23 @@ class Space:
     """
 
     def __init__(self, grid: Grid, intervals: Mapping[str, tuple[float, float]] | None = None):
+        expect(grid, Grid, "a space needs a Grid; Space.parse makes one of texts")
+        expect(intervals, (Mapping, type(None)), "intervals must map names to (low, high)")
         self.grid, self.intervals = grid, dict(intervals or {})
+        for name, ends in self.intervals.items():
+            if name not in grid.values:
+                raise InputError(f"{name!r} has an interval, but is no parameter of the grid")
+            if not isinstance(ends, tuple) or len(ends) != 2:
+                raise InputError(f"the interval of {name} must be (low, high), got {ends!r}")
 
     @classmethod
     def parse(cls, specs: Iterable[str], base: SweepSettings | None = None) -> Space:
         """From texts as `Grid.parse` takes them, and `NAME=low:high` for an interval."""
+        wanted = "a space must list texts NAME=a,b,c, NAME=start:stop:num or NAME=low:high"
+        expect(specs, Iterable, wanted)
         listed, intervals = [], {}
-        for spec in specs:
+        for spec in [specs] if isinstance(specs, str) else specs:
+            expect(spec, str, wanted)
             name, _, text = spec.partition("=")
             if text.count(":") == 1 and "," not in text and name.strip() not in TEXTS:
                 low, high = text.split(":")

@@ -19,11 +19,12 @@ import pandas as pd
 from pyannote.core import Annotation, Timeline
 
 from workbench.clustering import PLDA
-from workbench.errors import InputError
+from workbench.errors import InputError, expect, expect_count, expect_number
 from workbench.scoring import score
+from workbench.sweeps.inputs import check_hook
 from workbench.sweeps.recording import RecordingSweep
 from workbench.sweeps.settings import SweepSettings
-from workbench.tuning.cells import rate
+from workbench.tuning.cells import expect_table, rate
 from workbench.types import Features, SegmentFeatures
 
 NoiseKind = Literal["relative", "absolute", "measured"]
@@ -49,10 +50,17 @@ class EmbeddingNoise:
     differences: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("relative", "absolute", "measured"):
+        if not isinstance(self.kind, str) or self.kind not in ("relative", "absolute", "measured"):
             raise InputError(f"the kind of noise must be relative, absolute or measured, got {self.kind!r}")
         if (self.kind == "measured") != (self.differences is not None):
             raise InputError("measured noise needs `differences`, and no other kind takes them")
+        if self.differences is not None:
+            _check_embeddings(self.differences, "differences")
+            if self.differences.ndim != 2 or not len(self.differences):
+                raise InputError(
+                    "differences must have shape (num_differences, dimension) with at least one row, got "
+                    f"{self.differences.shape}"
+                )
 
     @classmethod
     def between(cls, baseline: np.ndarray, candidate: np.ndarray) -> EmbeddingNoise:
@@ -62,6 +70,8 @@ class EmbeddingNoise:
         ----------
         baseline, candidate : float arrays, shape (..., dimension)
         """
+        _check_embeddings(baseline, "baseline")
+        _check_embeddings(candidate, "candidate")
         if baseline.shape != candidate.shape:
             raise InputError(
                 "embeddings of two runtimes must have one shape to be compared, "
@@ -91,6 +101,13 @@ class EmbeddingNoise:
         lead = embeddings.shape[:-1]
         rows = rng.integers(0, len(self.differences), lead)
         return self.differences[rows] * (rng.integers(0, 2, (*lead, 1)) * 2 - 1)
+
+
+def _check_embeddings(embeddings: object, what: str) -> None:
+    expect(embeddings, np.ndarray, f"{what} must be an array, shape (..., dimension)")
+    assert isinstance(embeddings, np.ndarray)
+    if not embeddings.ndim or embeddings.dtype.kind not in "fiu":
+        raise InputError(f"{what} must hold numbers, got {embeddings.dtype} of shape {embeddings.shape}")
 
 
 def measure_noise(baseline: np.ndarray, candidate: np.ndarray) -> dict[NoiseKind, float]:
@@ -155,10 +172,27 @@ def noise_stability(
         `errors` (s), `der` of the noisy output and `errors_clean` (s), `der_clean` (fractions, against the
         reference, NaN without); `num_speakers`, `num_speakers_clean`.
     """
+    expect(noise, (EmbeddingNoise, type(None)), "noise must be EmbeddingNoise, or None")
     noise = EmbeddingNoise() if noise is None else noise
+    expect(features, Iterable, "features must be those of several recordings, in a list or by uri")
     given = list(features.values() if isinstance(features, Mapping) else features)
-    if num_repeats < 1 or not len(levels) or min(levels) < 0:
-        raise InputError("noise needs at least one level, none negative, and at least one repeat")
+    if not given:
+        raise InputError("no features to add noise to; give at least one recording")
+    for each in given:
+        expect(each, (Features, SegmentFeatures), "features must be what load_features gives")
+    expect(references, Mapping, "references must be Annotations by recording")
+    expect(cells, pd.DataFrame, "cells must be a table of parameters, as CellTable.cells is one")
+    if cells.empty:
+        raise InputError("no cells to test; give at least one")
+    expect(uem, (Mapping, type(None)), "uem must be Timelines by recording, or None")
+    expect(levels, (list, tuple, np.ndarray), "levels must list numbers of at least 0")
+    for level in levels:
+        expect_number(level, "every level must be a number of at least 0", low=0)
+    if not len(levels):
+        raise InputError("noise needs at least one level")
+    expect_count(num_repeats, "num_repeats must be a whole number of at least 1", low=1)
+    expect_count(seed, "seed must be a whole number of at least 0")
+    check_hook(hook)
     rows: list[dict[str, Any]] = []
     steps = len(given) * len(levels) * num_repeats
     done = 0
@@ -199,6 +233,8 @@ def summarise_stability(stability: pd.DataFrame) -> pd.DataFrame:
         without noise, and the lowest and highest of the repeats; `der_change`: the largest distance of a
         repeat from `der_clean`; `num_speakers_change`: mean over recordings and repeats.
     """
+    needed = ("cell", "level", "repeat", "errors", "total", "errors_clean")
+    expect_table(stability, "stability", needed, "noise_stability")
     rows = []
     for (cell, level), group in stability.groupby(["cell", "level"], sort=True):
         repeats = group.groupby("repeat")[["errors", "total", "errors_clean"]].sum(min_count=1)
@@ -236,6 +272,8 @@ def breaking_level(stability: pd.DataFrame, max_cross_der: float = 0.0) -> pd.Da
     breaking : one row per recording and cell: `uri`, `cell`, `level`: the lowest at which more than
         that moves in any repeat (NaN where none does), `cross_der`: the largest there
     """
+    expect_table(stability, "stability", ("uri", "cell", "level"), "noise_stability")
+    expect_number(max_cross_der, "max_cross_der must be a share of the speech from 0 to 1", low=0, high=1)
     rows = []
     for (uri, cell), group in stability.groupby(["uri", "cell"], sort=False):
         over = group[group["changed"] & (group["cross_der"] > max_cross_der)]

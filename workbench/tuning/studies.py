@@ -77,8 +77,7 @@ def release_dead(study: optuna.Study) -> None:
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        worker = str(trial.user_attrs.get("worker", ""))
-        if worker.rpartition(":")[0] == os.uname().nodename and not is_here(worker):
+        if is_dead(str(trial.user_attrs.get("worker", ""))):
             study.tell(trial.number, state=TrialState.FAIL)
 
 
@@ -95,6 +94,11 @@ def is_here(worker: str) -> bool:
     """Whether a worker is a process of this machine that is alive."""
     host, _, process = worker.rpartition(":")
     return host == os.uname().nodename and process.isdigit() and Path(f"/proc/{process}").exists()
+
+
+def is_dead(worker: str) -> bool:
+    """Whether a worker was a process of this machine and has ended; of other machines nothing is known."""
+    return worker.rpartition(":")[0] == os.uname().nodename and not is_here(worker)
 
 
 def this_worker() -> str:

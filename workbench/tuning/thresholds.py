@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from workbench.errors import InputError
+from workbench.errors import InputError, expect_number
 
 Space = Literal["euclidean", "cosine_distance", "cosine_similarity"]
 
@@ -33,11 +33,10 @@ def convert_threshold(value: float, source: Space, target: Space) -> float:
     1.0
     """
     for space in (source, target):
-        if space not in SPACES:
+        if not isinstance(space, str) or space not in SPACES:
             raise InputError(f"unknown space {space!r}; known are {', '.join(SPACES)}")
     name, low, high = SPACES[source]
-    if not (math.isfinite(value) and low <= value <= high):
-        raise InputError(f"a {name} of unit vectors lies between {low:g} and {high:g}, got {value!r}")
+    expect_number(value, f"a {name} of unit vectors lies between {low:g} and {high:g}", low, high)
     if source == target:
         return float(value)
     similarity = {

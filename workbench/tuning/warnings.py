@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pyannote.core import Annotation
 
+from workbench.errors import InputError, expect, expect_number
 from workbench.tuning.cells import CellTable, rate
 from workbench.tuning.lattice import Lattice
 
@@ -56,8 +58,10 @@ def find_warnings(
     min_share : share of the speech below which a speaker is a phantom
     """
     table = CellTable.of(results)
+    _check_share(min_share)
     if cell is None:
         cell = int(np.nanargmin(table.der)) if table.total.sum() > 0 else 0
+    table.values(cell)  # refuses what is no cell
     notices = [
         *_incomplete(table),
         *_without_effect(table),
@@ -74,6 +78,9 @@ def find_warnings(
 def recordings_without_effect(results: pd.DataFrame | CellTable, parameter: str) -> tuple[str, ...]:
     """Recordings whose output is the same for all values of a parameter, whatever the others are."""
     table = CellTable.of(results)
+    expect(parameter, str, "the name of a parameter must be given")
+    if parameter not in table.parameters:
+        raise InputError(f"{parameter} was not swept; swept are {', '.join(table.parameters)}")
     rest = [name for name in table.parameters if name != parameter]
     group = table.cells.groupby(rest, dropna=False).ngroup().to_numpy() if rest else np.zeros(len(table), int)
     _, first = np.unique(group, return_index=True)
@@ -93,8 +100,11 @@ def phantom_speakers(hypotheses: Mapping[str, Any], min_share: float = PHANTOM_S
     -------
     phantoms : one row per phantom: `uri`, `speaker`, `seconds`, `share`, `num_speakers`
     """
+    expect(hypotheses, Mapping, "hypotheses must be Annotations by recording")
+    _check_share(min_share)
     rows = []
     for uri, annotation in hypotheses.items():
+        expect(annotation, Annotation, f"the hypothesis of {uri} must be an Annotation")
         spoken = annotation.chart()
         everything = sum(seconds for _, seconds in spoken)
         rows += [
@@ -103,6 +113,10 @@ def phantom_speakers(hypotheses: Mapping[str, Any], min_share: float = PHANTOM_S
             if seconds < min_share * everything
         ]
     return pd.DataFrame(rows, columns=["uri", "speaker", "seconds", "share", "num_speakers"])
+
+
+def _check_share(min_share: float) -> None:
+    expect_number(min_share, "min_share must be a share of the speech from 0 to 1", low=0, high=1)
 
 
 def _incomplete(table: CellTable) -> list[Notice]:
