@@ -143,7 +143,7 @@ def speaker_count(
 
 def average_speakers(features: Features, frame_axis: FrameAxis = "receptive_field") -> np.ndarray:
     """Active speakers, averaged over the chunks that see a frame: float32 array (num_frames,)."""
-    active = features.segmentations.sum(axis=2, keepdims=True)
+    active = np.einsum("cfs->cf", features.segmentations)[..., None]  # whole numbers: exact in any order
     average, _ = aggregate(active, features.chunks, features.frames, missing=0.0, frame_axis=frame_axis)
     return average[:, 0]
 

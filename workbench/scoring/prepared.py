@@ -73,6 +73,8 @@ class PreparedReference:
         inside = (frame >= 0) & (frame < len(self.boundaries) - 1)
         self._missed_outside = float((slots.num_ref * slots.seconds)[~inside].sum())
         self._frame, self._ref = frame[inside], dense(slots.active_ref[inside])
+        # slots before every boundary but the first
+        self._before = np.cumsum(np.bincount(self._frame, minlength=self.num_frames))[: self.num_frames - 1]
         self._seconds = slots.seconds[inside]
         self._slivers = self._find_slivers(slots.starts[inside], slots.ends[inside])
 
@@ -80,6 +82,7 @@ class PreparedReference:
         self._together = self._sum_up(self._ref * self._seconds[:, None])  # with multiplicity: the mapping
         overlaps_themselves = not np.array_equal(once, self._ref)
         self._correct = self._sum_up(once * self._seconds[:, None]) if overlaps_themselves else self._together
+        self._errors = np.zeros((0, self.num_frames, 4))
         self._errors = self._sum_up_errors(int(self._ref.sum(axis=1).max(initial=0)) + 1)
 
     @property
@@ -202,18 +205,17 @@ class PreparedReference:
         coarse = np.rint(values * _BINARY_GRID) / _BINARY_GRID
         parts = np.concatenate([coarse, values - coarse], axis=1)
         summed = np.zeros((max(self.num_frames, 1), parts.shape[1]))
-        before = np.searchsorted(self._frame, np.arange(1, self.num_frames))
-        summed[1:] = np.concatenate([np.zeros((1, parts.shape[1])), parts.cumsum(axis=0)])[before]
+        summed[1:] = np.concatenate([np.zeros((1, parts.shape[1])), parts.cumsum(axis=0)])[self._before]
         return summed
 
     def _sum_up_errors(self, num_counts: int) -> np.ndarray:
         """Missed and false alarm before every boundary for 0, 1, ... hypothesis speakers at once.
 
-        Shape (num_counts, num_frames, 4): missed and its rest, false alarm and its rest.
+        What is known already is kept. Shape (num_counts, num_frames, 4): missed and its rest, false alarm and its rest.
         """
         num_ref = self._ref.sum(axis=1)
-        tables = []
-        for count in range(num_counts):
+        tables = list(self._errors)
+        for count in range(len(tables), num_counts):
             pair = np.stack([np.maximum(num_ref - count, 0), np.maximum(count - num_ref, 0)], axis=1)
             summed = self._sum_up(pair * self._seconds[:, None])  # missed, false alarm, then their rests
             tables.append(summed[:, [0, 2, 1, 3]])
