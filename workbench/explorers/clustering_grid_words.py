@@ -92,7 +92,7 @@ def cell_html(study: GridStudy, cell: int, uris: Sequence[str]) -> str:
         f"{theme.ERRORS[kind].name} {100 * seconds / total if total else math.nan:.1f}"
         for kind, seconds in kinds.items()
     )
-    pooled = count_of(len(uris), "recording") + (" pooled" if len(uris) > 1 else "")
+    pooled = f"{len(uris)} pooled" if len(uris) > 1 else "1 recording"
     name = html.escape(cell_name(table.values(cell), study.base))
     scoring = convention(study.scoring.collar, study.scoring.skip_overlap)
     return (

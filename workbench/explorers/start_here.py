@@ -156,9 +156,11 @@ class StartHere(ipywidgets.VBox):
         choice = ipywidgets.HBox([self.recording, self.engine], layout=row)
         answer = ipywidgets.HBox([self.headline, self.progress], layout=row)
         answer.add_class("wb-headline")
-        controls = ipywidgets.HBox([self.threshold, self.Fa, self.Fb, self.reset, self.speakers], layout=row)
-        controls.add_class("wb-controls")
-        return [choice, answer, controls, self.errors, self.player, self.figure]
+        sliders = [self.threshold, self.Fa, self.Fb, self.reset, self.speakers]
+        # where they start is known when the models are
+        self.controls = ipywidgets.HBox(sliders, layout=row | {"visibility": "hidden"})
+        self.controls.add_class("wb-controls")
+        return [choice, answer, self.controls, self.errors, self.player, self.figure]
 
     def _listen(self) -> None:
         """Connect every control; ipywidgets would drop the errors of unguarded callbacks."""
@@ -232,6 +234,7 @@ class StartHere(ipywidgets.VBox):
             slider.disabled = not is_vbx
         if getattr(self, "_defaults", None) is None:
             self._defaults = {name: getattr(params, name) for name in self._sliders if hasattr(params, name)}
+            self.controls.layout.visibility = "visible"
             self._reset()
 
     def _reset(self, _button: Any = None) -> None:

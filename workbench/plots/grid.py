@@ -335,7 +335,7 @@ def _panel_titles(scene: GridScene, inner: float) -> list[dict[str, Any]]:
     legend = PANEL_GAP - 52
     return [
         _title(f"<b>{scene.measure.title}</b>{_quiet(where + (f' · {held}' if held else ''))}", x=0, y=1.0),
-        _title("<b>Recordings</b>" + _quiet("bars: this cell · ◇ default · | own best"), x=BARS[0], y=1.0)
+        _title("<b>Recordings</b>" + _quiet("this cell · ◇ default · | own best"), x=BARS[0], y=1.0)
         | {"xshift": -98},
         _title("<b>Found</b>" + _quiet("○ true"), x=FOUND[0], y=1.0),
         _title(_quiet(words), x=0, y=(inner - PANEL - legend) / inner)

@@ -211,7 +211,8 @@ class PreparedReference:
     def _sum_up_errors(self, num_counts: int) -> np.ndarray:
         """Missed and false alarm before every boundary for 0, 1, ... hypothesis speakers at once.
 
-        What is known already is kept. Shape (num_counts, num_frames, 4): missed and its rest, false alarm and its rest.
+        Shape (num_counts, num_frames, 4): missed and its rest, false alarm and its rest. What is known
+        already is kept.
         """
         num_ref = self._ref.sum(axis=1)
         tables = list(self._errors)
