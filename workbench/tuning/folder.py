@@ -20,9 +20,10 @@ from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.summary import COUNTS, summarize
 from workbench.tuning.lattice import LARGEST, SMALLEST
 from workbench.tuning.outputs import write_best
-from workbench.tuning.search import OBJECTIVES, Search, SearchParams
+from workbench.tuning.search import Search, SearchParams
 from workbench.tuning.space import Space
 from workbench.tuning.summary import TuningSummary, summarise_tuning
+from workbench.tuning.trials import OBJECTIVES
 
 _SAME = 1e-12  # objectives that differ by less are equal: sums of seconds are rounded
 

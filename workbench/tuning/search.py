@@ -23,14 +23,13 @@ from workbench.manifest import digest_values
 from workbench.sweeps.blocks import cell_dicts
 from workbench.sweeps.run import Evaluation, Evaluator, Progress
 from workbench.sweeps.store import digest_settings
-from workbench.sweeps.summary import COUNTS, summarize
+from workbench.sweeps.summary import summarize
 from workbench.tuning.sharing import (
     adopt_finished,
     begin_sampling,
     end_part,
     end_sampling,
     parts_of,
-    plain_rows,
     take_part,
 )
 from workbench.tuning.space import Space
@@ -42,21 +41,21 @@ from workbench.tuning.studies import (
     release_dead,
     this_worker,
 )
+from workbench.tuning.trials import (
+    OBJECTIVES,
+    cells_of,
+    excess,
+    finished_trials,
+    objective_values,
+    plain_value,
+    trial_attributes,
+)
 
 if TYPE_CHECKING:
     import optuna
     from optuna.samplers import BaseSampler
 
 SAMPLERS = ("grid", "tpe", "random", "cmaes", "nsga2")
-OBJECTIVES = {
-    "der": "der",
-    "jer": "jer",
-    "count_error": "num_speakers_error",
-    "worst_der": "worst_der",
-    "seconds": "seconds",
-}
-"""What can be minimized -> column of the summary."""
-
 _LOOK_EVERY = 8  # cells of a grid that are added before looking again what others have added
 _MOST_IDLE = 200  # trials in a row that bring no new cell: the sampler has nothing more to say
 
@@ -160,7 +159,7 @@ def run_search(
             _sample(study, evaluator, space, params, on_trial)
         finally:
             end_sampling(study)
-        cells = _cells_of(study, space)
+        cells = cells_of(study, space)
     adopt_finished(study, evaluator)
     evaluation = evaluator.evaluate(cells, with_base=True)
     # that call found what had been computed for the study
@@ -269,7 +268,7 @@ def _sample(
     distributions = space.distributions()
     while idle < _MOST_IDLE:
         # asked again every time: other processes may be working on the same study
-        finished = _finished(study)
+        finished = finished_trials(study)
         tried = {trial.user_attrs.get("cell") for trial in finished}
         others = find_others(study)
         here = sum(is_here(worker) for worker in others)  # will be finished, or released by who comes next
@@ -316,41 +315,6 @@ def _draw_otherwise(study: optuna.Study, params: SearchParams) -> None:
     study.sampler = make_sampler(params, len(study.get_trials(deepcopy=False)) + own)
 
 
-def objective_values(row: pd.Series, objectives: Sequence[str]) -> list[float]:
-    """What is minimized; infinity for a DER without reference speech, which no study could order."""
-    values = [float(row[OBJECTIVES[name]]) for name in objectives]
-    return [math.inf if math.isnan(value) else value for value in values]
-
-
-def excess(row: pd.Series, max_worse: float) -> float:
-    """How far the worst recording is beyond the limit; at most 0 where all keep it."""
-    worst = float(row["worst_increase"])
-    return -max_worse if math.isnan(worst) else worst - max_worse
-
-
-def trial_attributes(
-    evaluator: Evaluator, keys: Sequence[str], summary: pd.DataFrame
-) -> list[dict[str, Any]]:
-    """User attributes of the trials of some cells: all that is known of every recording, and sums.
-
-    Parameters
-    ----------
-    keys : of the cells
-    summary : their rows
-    """
-    rows = {uri: plain_rows(table) for uri, table in evaluator.rows(keys).items()}
-    return [
-        {
-            "recordings": {uri: found[place] for uri, found in rows.items()},
-            **{name: float(row[name]) for name in COUNTS},
-            "jer": float(row["jer"]),
-            "num_speakers_error": float(row["num_speakers_error"]),
-            "not_converged": int(row["not_converged"]),
-        }
-        for place, row in enumerate(summary.to_dict("records"))
-    ]
-
-
 def _add_cells(
     study: optuna.Study, evaluator: Evaluator, search: Search, space: Space, params: SearchParams
 ) -> None:
@@ -368,7 +332,7 @@ def _add_cells(
             continue
         row = search.summary.iloc[place]
         trial = optuna.trial.create_trial(
-            params={name: _plain(value) for name, value in cell.items()},
+            params={name: plain_value(value) for name, value in cell.items()},
             distributions=distributions,
             values=objective_values(row, params.objectives),
             user_attrs={"cell": key, **attributes[place]},
@@ -399,7 +363,7 @@ def _finish(
         summary=summary,
         study_name=None if study is None else study.study_name,
         storage=params.storage,
-        num_trials=0 if study is None else len(_finished(study)),
+        num_trials=0 if study is None else len(finished_trials(study)),
     )
 
 
@@ -420,37 +384,3 @@ def pareto(summary: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
         no_worse, better = (others <= values[place]).all(axis=1), (others < values[place]).any(axis=1)
         front[place] = not (no_worse & better).any()
     return front
-
-
-def _finished(study: optuna.Study) -> list[Any]:
-    """The finished trials.
-
-    Two grid searches can add the same cell at the same moment: that counts once. A sampler that tries a cell
-    again has done so, in a trial of its own.
-    """
-    from optuna.trial import TrialState
-
-    seen: set[Any] = set()
-    kept = []
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        key = trial.user_attrs.get("cell")
-        if key is None or key not in seen or "worker" in trial.user_attrs:
-            kept.append(trial)
-        seen.add(key)
-    return kept
-
-
-def _cells_of(study: optuna.Study, space: Space) -> pd.DataFrame:
-    """The distinct cells of all finished trials, in their order; trials of other parameters are left out."""
-    cells: dict[str, dict[str, Any]] = {}
-    for trial in _finished(study):
-        if set(trial.params) == set(space.names):
-            cells.setdefault(str(trial.user_attrs.get("cell")), space.cell(trial.params))
-    return space.table(cells.values())
-
-
-def _plain(value: Any) -> Any:
-    """A value of a table as Optuna takes it."""
-    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return value.item() if hasattr(value, "item") else value
