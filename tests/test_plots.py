@@ -151,6 +151,8 @@ def test_before_the_models_have_run_the_waveform_is_there(recording):
     assert [trace.name for trace in figure.data] == TRACES
     assert len(trace_of(figure, "waveform").x) > 1000
     assert len(trace_of(figure, "hypothesis").y) == 0
+    titles = figure.layout.xaxis2.title.text, figure.layout.yaxis6.title.text
+    assert titles == ("First principal component", "Second component")  # no share of what is not there
 
 
 def test_only_what_is_in_view_is_drawn(recording, diarization):

@@ -278,7 +278,7 @@ class StartHere(ipywidgets.VBox):
         everything : it is another recording: the time axis starts anew as well
         clustering : nothing but the clustering has changed
         """
-        shares = (0.0, 0.0) if self.prepared is None else self.prepared.shares
+        shares = None if self.prepared is None else self.prepared.shares
         view = None if everything else self._time.read()
         self._screen = plot_recording(self._shown, self.diarization, view=view, shares=shares)
         self._busy = True
@@ -370,7 +370,7 @@ class StartHere(ipywidgets.VBox):
             self._shown,
             self.diarization,
             view=self._time.read(),
-            shares=(0.0, 0.0) if self.prepared is None else self.prepared.shares,
+            shares=None if self.prepared is None else self.prepared.shares,
         )
         return static_page(lines, screen.figure, self._shown.uri, include_plotlyjs, full_html)
 

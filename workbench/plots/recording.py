@@ -35,7 +35,7 @@ def plot_recording(
     diarization: Diarization,
     *,
     view: tuple[float, float] | None = None,
-    shares: tuple[float, float] = (0.0, 0.0),
+    shares: tuple[float, float] | None = None,
 ) -> Screen:
     """Lanes over one time axis; below them the map of local speakers and the errors per speaker.
 
@@ -44,7 +44,7 @@ def plot_recording(
     recording, diarization : what to draw
     view : start and end (s) of what is visible; by default everything
         Only this and as much again on either side is drawn.
-    shares : share of the variance that the two axes of the map show
+    shares : share of the variance that the two axes of the map show; None while there is no map
 
     Returns
     -------
@@ -165,7 +165,7 @@ def _layout(
     diarization: Diarization,
     cast: Cast,
     visible: tuple[float, float],
-    shares: tuple[float, float],
+    shares: tuple[float, float] | None,
 ) -> go.Layout:
     """Axes, titles and notes of the screen; lanes grow with the number of speakers."""
     num_reference = len(cast.reference)
@@ -223,19 +223,22 @@ def _layout(
         "title": {"text": "Time (m:ss)" if recording.duration < 3600 else "Time (h:mm:ss)"},
     }
     panel = [0.0, PANEL / inner]
+    first, second = "", ""
+    if shares is not None:
+        first, second = f" ({percent(shares[0], 0)} of the variance)", f" ({percent(shares[1], 0)})"
     layout["xaxis2"] = {
         "domain": [0.0, 0.455],
         "anchor": "y6",
         "fixedrange": True,
         "showticklabels": False,
-        "title": {"text": f"First principal component ({percent(shares[0], 0)} of the variance)"},
+        "title": {"text": f"First principal component{first}"},
     }
     layout["yaxis6"] = {
         "domain": panel,
         "anchor": "x2",
         "fixedrange": True,
         "showticklabels": False,
-        "title": {"text": f"Second component ({percent(shares[1], 0)})"},
+        "title": {"text": f"Second component{second}"},
     }
     layout["xaxis3"] = {
         "domain": [0.575, 1.0],
