@@ -104,7 +104,7 @@ def cluster():
     """A Dask scheduler and two worker processes."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as cluster:
         processes = [worker.process.process.pid for worker in cluster.workers.values()]
         yield cluster
@@ -138,6 +138,50 @@ def test_a_dask_worker_that_is_killed_loses_nothing(cluster, expected, small_blo
     assert killed
     assert found.failed == []
     pd.testing.assert_frame_equal(found.results, expected)
+
+
+def test_a_dask_worker_that_dies_before_its_result_is_fetched_is_noticed(cluster):
+    class Fatal:
+        """A result that a worker does not survive sending."""
+
+        def __reduce__(self):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pool = DaskCluster(cluster.scheduler_address)
+    try:
+        future = pool.submit(lambda _inputs: Fatal(), pool.hold("inputs that are lost with the worker"))
+        assert pools.died(future.exception(timeout=60))
+        assert pool.submit(len, pool.hold("abc")).result(timeout=60) == 3
+    finally:
+        pool.close()
+
+
+def test_a_dask_cluster_without_workers_is_named(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(pools, "_NO_WORKER", 0.0)
+    monkeypatch.setattr(pools, "_CONNECT", 1.0)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as cluster:
+        pool = DaskCluster(cluster.scheduler_address)
+        with pytest.raises(InputError, match="no worker takes work from the Dask scheduler at 'tcp://"):
+            evaluate(make_recordings(), pool)
+
+
+def test_a_dask_scheduler_that_goes_away_is_named(monkeypatch, small_blocks):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(pools, "_CONNECT", 1.0)
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=50
+    )
+    try:
+        with (
+            Evaluator(
+                make_recordings(), Common(base=BASE), pool=DaskCluster(cluster.scheduler_address)
+            ) as evaluator,
+            pytest.raises(InputError, match="no Dask scheduler answers at 'inproc://"),
+        ):
+            evaluator.evaluate(GRID.cells(), progress=lambda _uri, done, _total: done and cluster.close())
+    finally:
+        cluster.close()
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):

@@ -7,6 +7,7 @@ after a worker died.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -23,6 +24,8 @@ ONE_THREAD = {
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 }
 _CONNECT = 15.0  # s, to reach a Dask scheduler
+_NO_WORKER = 60.0  # s, for a worker to come when there is none
+_AGAIN = 0.2  # s, until a worker is asked again
 _WATCH = 1.0  # s, between two looks whether the main process still lives
 
 
@@ -142,7 +145,7 @@ class Given:
 
 
 class DaskCluster:
-    """A Dask cluster behind ``Client(address).get_executor()``.
+    """A Dask cluster, reached through a `distributed.Client`.
 
     The inputs of a recording are sent once and stay with the cluster while its blocks are computed, so
     its machines need not share a file system.
@@ -156,30 +159,46 @@ class DaskCluster:
             raise InputError(
                 "--scheduler needs the package distributed: pip install 'workbench[distributed]'"
             ) from None
+        self._address = address
         try:
             # asked first: a client that was given no address at all takes half a minute to go
             resolve_address(address)
             self._client = Client(address, timeout=_CONNECT, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
-            raise InputError(
-                f"no Dask scheduler answers at {address!r} ({error}); start one with `dask scheduler` and "
-                "give its address, such as tcp://host:8786"
-            ) from None
-        self._executor = self._client.get_executor(pure=False, retries=1)
+            raise self._unreachable(error) from None
+        self._loop = self._client.sync(_running_loop)
 
     @property
     def slots(self) -> int:
         """Threads of all workers that are there now; workers may come and go."""
-        return max(sum(self._client.nthreads().values()), 1)
+        return max(sum(self._ask(self._client.nthreads).values()), 1)
 
     def submit(self, function: Callable[..., Any], inputs: Any, *args: Any) -> Future[Any]:
         """Start on the cluster."""
-        future: Future[Any] = self._executor.submit(function, inputs, *args)
-        return future
+        task = self._ask(self._client.submit, function, inputs, *args, pure=False, retries=1)
+        # Not `Client.get_executor`: its future stays pending for ever when the worker dies after it
+        # finished a task and before the result was fetched.
+        return asyncio.run_coroutine_threadsafe(_result(task), self._loop)
 
     def hold(self, inputs: Any) -> Any:
-        """The inputs on the cluster; they go when the last reference to the result goes."""
-        return self._client.scatter(inputs, hash=False)
+        """The inputs on the cluster; they go when the last reference to the result goes.
+
+        Raises
+        ------
+        InputError : if no worker takes them for some time
+        """
+        until = time.monotonic() + _NO_WORKER
+        while self._client.status == "running":
+            try:
+                return self._client.scatter(inputs, hash=False)
+            except OSError as error:  # of the scheduler: no worker is there, or one died on the way to it
+                if time.monotonic() > until:
+                    raise InputError(
+                        f"no worker takes work from the Dask scheduler at {self._address!r} ({error}); start "
+                        f"one with `dask worker {self._address}`"
+                    ) from None
+                time.sleep(_AGAIN)
+        raise self._unreachable("the connection was lost")
 
     def restart(self) -> bool:
         """Dask replaces its workers itself."""
@@ -187,8 +206,28 @@ class DaskCluster:
 
     def close(self) -> None:
         """Forget what is under way and leave the cluster."""
-        self._executor.shutdown(wait=False)
         self._client.close()
+
+    def _ask(self, question: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call a method of the client; a lost connection is told in words."""
+        try:
+            return question(*args, **options)
+        except (OSError, RuntimeError) as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: object) -> InputError:
+        return InputError(
+            f"no Dask scheduler answers at {self._address!r} ({error}); start one with `dask scheduler` and "
+            "give its address, such as tcp://host:8786"
+        )
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+async def _result(task: Any) -> Any:
+    return await task
 
 
 @contextmanager
@@ -207,9 +246,12 @@ def _without_last_words() -> Iterator[None]:
         threading.excepthook = before
 
 
+_GONE = {"KilledWorker", "CancelledError", "FutureCancelledError"}  # Dask's
+
+
 def died(error: BaseException) -> bool:
     """Whether a block failed because its worker is gone, not because of what it computed."""
-    return isinstance(error, BrokenExecutor) or type(error).__name__ in {"KilledWorker", "CancelledError"}
+    return isinstance(error, BrokenExecutor) or type(error).__name__ in _GONE
 
 
 def usable_cores() -> int:
