@@ -307,6 +307,18 @@ def test_a_zoom_draws_the_lanes_of_what_is_visible(live):
     assert changed == {"reference", "hypothesis", "errors"}
 
 
+def test_a_double_click_draws_the_lanes_of_the_whole_recording(live):
+    before, whole = shown(live), live.line.view
+    for _ in range(2):  # a second wheel and double click say what the kernel knows from the first
+        live.figure.plotly_relayout(
+            {"xaxis.range": [946_684_810_000.0, 946_684_840_000.0]}, source_view_id="a"
+        )
+        assert live.line.view == [946_684_810_000.0, 30_000.0]
+        live.figure.plotly_relayout({"xaxis.autorange": True}, source_view_id="a")
+        assert live.line.view == whole
+        assert shown(live) == before
+
+
 def test_the_twin_without_a_kernel_shows_what_the_screen_shows(live):
     live.threshold.value = live.threshold.max
     page = live.to_html()

@@ -31,6 +31,7 @@ from workbench.explorers.clustering_grid_touch import LiveOverlay
 from workbench.explorers.headline import static_page
 from workbench.explorers.live_figure import LiveFigure
 from workbench.explorers.playback import Player
+from workbench.explorers.redraw import TimeAxis
 from workbench.plots.grid_live import (
     AREAS,
     LANES,
@@ -39,7 +40,7 @@ from workbench.plots.grid_live import (
     lane_axis,
     plot_live,
 )
-from workbench.plots.lanes import from_axis, on_axis
+from workbench.plots.lanes import on_axis
 from workbench.plots.theme import hypothesis_styles, reference_styles
 from workbench.plots.words import matched_name, shortened, speaker_name
 from workbench.rttm import read_rttm, read_uem
@@ -149,6 +150,7 @@ class LiveScreen(LiveSound):
         self._known: np.ndarray | None = None  # clusters of everyone when they changed last
         self._clustering = 0  # grows when the clusters change: what was drawn of others is old
         self.figure = LiveFigure(plot_live(self._scene))
+        self._time = TimeAxis(self.figure, lambda: self._scene.duration, self.errors.guard(self._zoomed))
         self._find(base.precision)
         self._answer()
         self._listen()
@@ -216,7 +218,6 @@ class LiveScreen(LiveSound):
         self.line.observe(guard(self._dragged), names="value")
         self.line.observe(guard(self._touched), names="touch")
         self.line.observe(guard(self._rest), names="rest")
-        self.figure.layout.xaxis.on_change(guard(self._zoomed), "range", "autorange")
 
     # -- computing -----------------------------------------------------------------------------
 
@@ -326,7 +327,7 @@ class LiveScreen(LiveSound):
     @property
     def _place(self) -> tuple[float, float]:
         """Where the pictures of the lanes start on the time axis, and how wide they are."""
-        start, end = self._view(self.figure)
+        start, end = self._time.read()
         return float(on_axis(start)), 1000.0 * (end - start)
 
     def _drawn(self) -> dict[str, str]:
@@ -337,7 +338,7 @@ class LiveScreen(LiveSound):
                 clustering=self._clustering,
                 looks=self._looks,
                 wrong=self._wrong,
-                view=self._view(self.figure),
+                view=self._time.read(),
             )
         )
 
@@ -372,23 +373,8 @@ class LiveScreen(LiveSound):
     def _is_exact(self) -> bool:
         return self.cell.settings.precision == self.base.precision
 
-    def _view(self, figure: go.Figure) -> tuple[float, float]:
-        """Start and end (s) of what is visible."""
-        start, end = (from_axis(value) for value in figure.layout.xaxis.range)
-        return max(start, 0.0), min(end, self._scene.duration)
-
-    def _zoomed(self, axis: Any, _range: Any, autorange: Any) -> None:
+    def _zoomed(self) -> None:
         """Draw the lanes finer, or coarser."""
-        if self._busy:
-            return
-        self._busy = True
-        try:
-            with self.figure.batch_update():
-                if autorange:  # a double click; written out, so that the next one is a change again
-                    axis.range = (float(on_axis(0.0)), float(on_axis(self._scene.duration)))
-                    axis.autorange = False
-        finally:
-            self._busy = False
         self._answer()
 
     # -- the twin without a kernel -------------------------------------------------------------

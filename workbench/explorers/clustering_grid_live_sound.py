@@ -15,6 +15,7 @@ from pyannote.core import Annotation, Segment
 from workbench.errors import InputError
 from workbench.explorers.clustering_grid_live_leaves import Leaves
 from workbench.explorers.playback import CLIP_LIMIT, Player, cut_clip
+from workbench.explorers.redraw import TimeAxis
 from workbench.plots import theme
 from workbench.plots.grid_live import LiveScene
 from workbench.plots.lanes import describe_errors, from_axis, on_axis
@@ -45,12 +46,10 @@ class LiveSound(ipywidgets.VBox):
     _scene: LiveScene
     _scoring: tuple[Any, float, bool]
     _styles: Mapping[Hashable, SpeakerStyle]
+    _time: TimeAxis
 
     def _name(self, speaker: Hashable) -> str:
         return str(speaker)
-
-    def _view(self, figure: go.Figure) -> tuple[float, float]:
-        return 0.0, self._scene.duration
 
     def _touched(self, change: Any) -> None:
         """A place in a lane, or on the map: find what is there, say it, play it."""
@@ -96,7 +95,7 @@ class LiveSound(ipywidgets.VBox):
         distance = pd.Series(np.maximum(table["start"] - time, time - table["end"])).clip(lower=0.0)
         place = int(distance.to_numpy().argmin())
         near = table.iloc[place]
-        start, end = self._view(self.figure)
+        start, end = self._time.read()
         if distance.min() > 0.02 * (end - start):
             return None
         if lane == "errors":
@@ -124,14 +123,14 @@ class LiveSound(ipywidgets.VBox):
     def _play(self) -> None:
         if self._audio is None:
             raise InputError(f"no audio for {self.features.uri}: give audio=…, its file")
-        start, end = self.selection or self._view(self.figure)
+        start, end = self.selection or self._time.read()
         context = self._context if self.selection else 0.0
         start, end = max(start - context, 0.0), min(end + context, self._scene.duration)
         self.player.play(cut_clip(self._audio, start, end), start)
 
     def _play_selection(self, _change: Any) -> None:
         if self.selection is None:
-            start, end = self._view(self.figure)
+            start, end = self._time.read()
             length = f"first {CLIP_LIMIT:.0f} s" if end - start > CLIP_LIMIT else f"{end - start:.1f} s"
             self.player.text = f"{self.features.uri} · {region(start, end)} · what is in view · {length}"
         self._play()
