@@ -11,7 +11,7 @@ from command import run
 
 import workbench
 from workbench.clustering import PLDA, XVectorParams, run_clustering
-from workbench.clustering.xvectors import SegmentSet, merge_segments
+from workbench.clustering.xvectors import SegmentSet, calibrate, merge_segments
 from workbench.features import save_features
 from workbench.reconstruction import reconstruct
 from workbench.rttm import read_rttm
@@ -178,3 +178,14 @@ def test_what_segments_need_is_said(rng):
         workbench.sweep(features, None, {"min_cluster_size": [3]})
     with pytest.raises(workbench.InputError, match="loop_prob"):
         XVectorParams(loop_prob=1.5)
+
+
+@pytest.mark.parametrize("similarity", [-0.3, -0.0129, 0.46, 0.88])
+def test_two_segments_are_calibrated_between_their_similarity_and_one(similarity):
+    between = calibrate(np.array([[1.0, similarity], [similarity, 1.0]]))
+    assert between == pytest.approx((1.0 + similarity) / 2, abs=1e-3)  # whatever rounding leaves
+
+
+def test_equal_segments_are_calibrated_to_their_similarity():
+    assert calibrate(np.full((3, 3), 0.5)) == 0.5
+    assert calibrate(np.zeros((0, 0))) == 0.0

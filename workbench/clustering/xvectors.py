@@ -144,8 +144,11 @@ def calibrate(similarities: np.ndarray) -> float:
     Returns
     -------
     threshold : float
-        The smallest similarity where there is nothing to fit.
+        That of the iteration before the variance vanishes, where it does; the recipe goes on, to NaN.
+        The smallest similarity where all are equal; 0 without segments.
     """
+    if not len(similarities):
+        return 0.0
     # every pair once, with the weight of both orders
     values = np.concatenate([similarities[np.triu_indices(len(similarities), 1)], np.diag(similarities)])
     times = np.ones(len(values))
@@ -169,8 +172,11 @@ def calibrate(similarities: np.ndarray) -> float:
             squares = np.array([values**2 @ first, values**2 @ second]) / counts
             variance = (squares - means**2) @ weights
             offsets = np.log(weights**2 / variance) - means**2 / variance
-            threshold = -0.5 * (offsets[0] - offsets[1]) / ((means[0] - means[1]) / variance)
-    return float(threshold) if np.isfinite(threshold) else float(values.min(initial=0.0))
+            found = -0.5 * (offsets[0] - offsets[1]) / ((means[0] - means[1]) / variance)
+            if not np.isfinite(found):
+                break
+            threshold = float(found)
+    return threshold if np.isfinite(threshold) else float(values.min())
 
 
 def merge_segments(segments: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
