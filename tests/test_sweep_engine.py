@@ -23,7 +23,7 @@ from workbench.sweeps.activation import SlotActivity
 from workbench.sweeps.chunks import ChunkSweep
 from workbench.sweeps.summary import summarize
 from workbench.synthetic import make_meeting, make_plda
-from workbench.types import Features
+from workbench.types import Features, SlidingWindow
 
 SECONDS = ("total", "correct", "missed", "false_alarm", "confusion")
 
@@ -260,6 +260,35 @@ def test_ones_own_clustering_is_swept_like_the_built_in_ones(meeting):
         workbench.sweep(features, reference, {"onset": [0.5]}, clustering=wrong)
 
 
+def test_ones_own_clustering_cannot_change_the_features_of_other_cells(meeting):
+    features, reference = meeting
+    before = features.embeddings.copy()
+
+    def centred(features, shift):
+        features.embeddings[...] -= shift
+        return by_threshold(features, 0.0)
+
+    with pytest.raises(RecordingError, match="meeting: centred writes into the features"):
+        workbench.sweep(features, reference, {"shift": [0.0, 1.0]}, clustering=centred)
+    np.testing.assert_array_equal(features.embeddings, before)
+
+
+def test_who_begins_in_the_last_frame_makes_no_other_partition():
+    segmentations = np.zeros((1, 51, 1), dtype=np.float32)
+    segmentations[0, 10:30] = segmentations[0, 50] = 1.0
+    features = Features(
+        uri="part",
+        segmentations=segmentations,
+        embeddings=np.ones((1, 1, 4), dtype=np.float32),
+        chunks=SlidingWindow(start=0.0, duration=1.0, step=0.1),
+        frames=SlidingWindow(start=0.0, duration=0.025, step=0.02),
+    )
+    base = SweepSettings(clustering=AHCParams())
+    table = workbench.sweep(features, None, {"min_duration_on": [0.0, 0.05]}, base=base)
+    assert table["num_speakers"].tolist() == [1, 1]
+    assert table["partition"].tolist() == [0, 0]
+
+
 def limited(features: Features, chunks: slice, usable: int | None = None) -> Features:
     embeddings = features.embeddings[chunks].copy()
     if usable is not None:
@@ -279,7 +308,7 @@ def limited(features: Features, chunks: slice, usable: int | None = None) -> Fea
     ("chunks", "usable"),
     [(slice(0, 0), None), (slice(0, 1), None), (slice(0, 12), 0), (slice(0, 12), 1), (slice(0, 12), 2)],
 )
-@pytest.mark.parametrize("name", ["vbx", "community-1", "ahc", "pyannote-3.1"])
+@pytest.mark.parametrize("name", ["vbx", "community-1", "ahc", "pyannote-3.1", "what follows"])
 def test_hardly_anything_to_cluster_is_no_crash(meeting, plda, name, chunks, usable):
     features, reference = limited(meeting[0], chunks, usable), meeting[1]
     base, values = GRIDS[name]

@@ -43,15 +43,22 @@ class Runs:
         return np.repeat(self.rows.astype(np.uint8), lengths, axis=0)
 
     def canonical(self) -> Runs:
-        """The same with speakers in an order that does not depend on their numbers; silent ones are gone."""
-        if not self.rows.size:
-            return Runs(self.starts, self.rows[:, :0], self.num_frames, self.frames)
-        used = np.flatnonzero(self.rows.any(axis=0))
-        first = self.rows[:, used].argmax(axis=0)
+        """The same turns, with speakers in an order that does not depend on their numbers.
+
+        Who says nothing is gone, and so is what begins in the last frame, which makes no turn.
+        """
+        rows, starts = self.rows, self.starts
+        if not rows.size:
+            return Runs(starts, rows[:, :0], self.num_frames, self.frames)
+        rows = rows & (starts < self.num_frames - 1)[:, None]
+        if len(starts) > 1 and starts[-1] == self.num_frames - 1:
+            rows, starts = rows[:-1], starts[:-1]
+        used = np.flatnonzero(rows.any(axis=0))
+        first = rows[:, used].argmax(axis=0)
         # by their first run; those who start together by all that they say
-        packed = np.packbits(self.rows[:, used], axis=0).T
+        packed = np.packbits(rows[:, used], axis=0).T
         order = sorted(range(len(used)), key=lambda column: (first[column], packed[column].tobytes()))
-        return Runs(self.starts, self.rows[:, used[order]], self.num_frames, self.frames)
+        return Runs(starts, rows[:, used[order]], self.num_frames, self.frames)
 
     def fingerprint(self) -> int:
         """A number that two diarizations share only if they are equal, names of speakers included."""
@@ -84,6 +91,8 @@ class Runs:
         ----------
         min_duration_on, min_duration_off : seconds
         """
+        if not self.num_frames:
+            return self
         first, last, speaker = self.turns()
         middles = self.frames.middle_of(np.arange(self.num_frames))
         if min_duration_off > 0 and len(first):

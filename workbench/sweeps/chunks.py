@@ -280,7 +280,18 @@ def _start_of(params: VBxParams, dendrogram: Dendrogram) -> tuple[str, float]:
 def _run_plugin(view: View, params: PluginParams) -> Outcome:
     name = getattr(params.function, "__name__", "clustering")
     features = view.features
-    found = np.asarray(params.function(features, **dict(params.values)))
+    guarded = dataclasses.replace(
+        features, segmentations=_read_only(features.segmentations), embeddings=_read_only(features.embeddings)
+    )
+    try:
+        found = np.asarray(params.function(guarded, **dict(params.values)))
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise RecordingError(
+            f"{features.uri}: {name} writes into the features, which other cells need as they are; let it "
+            "change a copy, such as features.embeddings.copy()"
+        ) from error
     if found.shape != features.segmentations.shape[::2] or found.dtype.kind not in "iu":
         raise RecordingError(
             f"{features.uri}: {name} must return whole numbers of shape (num_chunks, num_local_speakers) = "
@@ -288,3 +299,9 @@ def _run_plugin(view: View, params: PluginParams) -> Outcome:
         )
     active = np.where(view.active, found, INACTIVE).astype(np.int64)
     return Outcome(hard_clusters=active, num_clusters=len(np.unique(active[active >= 0])))
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    view = values.view()
+    view.flags.writeable = False
+    return view

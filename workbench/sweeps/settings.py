@@ -49,7 +49,10 @@ _SHARED = ("min_speakers", "max_speakers", "num_speakers", "convention")
 
 @dataclass(frozen=True, kw_only=True)
 class PluginParams:
-    """Someone else's clustering: called as ``function(features, **values) -> hard_clusters``."""
+    """Someone else's clustering: called as ``function(features, **values) -> hard_clusters``.
+
+    It may read the arrays of the features, but not change them.
+    """
 
     function: Callable[..., Any]
     values: tuple[tuple[str, Any], ...] = ()  # its parameters, by name
