@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from sweep_corpus import Bomb, make_features, make_reference, write_corpus
+from sweep_corpus import Bomb, make_features, make_reference, own_process, write_corpus
 
 from workbench.clustering import AHCParams, run_clustering
 from workbench.errors import InputError, RecordingError
@@ -261,9 +262,29 @@ def test_a_worker_that_dies_costs_at_most_its_recording(
         pd.testing.assert_frame_equal(found.results, expected)
         return
     assert [each["uri"] for each in found.failed] == ["b"]
-    assert "worker process ended" in found.failed[0]["error"]
+    assert "worker processes ended" in found.failed[0]["error"]
     kept = expected[expected["uri"] != "b"].reset_index(drop=True)
     pd.testing.assert_frame_equal(found.results, kept)
+
+
+def test_a_worker_that_dies_with_nothing_to_do_is_replaced():
+    with closing(Processes(2)) as pool:
+        os.kill(pool.submit(own_process, None).result(), signal.SIGKILL)
+        while not pool._started()._flags.broken:  # the test's own limit of time ends this if need be
+            time.sleep(0.01)
+        assert pool.submit(len, "abc").result() == 3
+
+
+def test_a_broken_executor_of_the_caller_costs_recordings_not_the_run():
+    class Broken(ThreadPoolExecutor):
+        def submit(self, *_call, **_named):
+            raise BrokenExecutor("its workers are gone")
+
+    with Broken() as executor:
+        found = evaluate(make_recordings(), Given(executor))
+    assert [each["uri"] for each in found.failed] == list(URIS)
+    assert found.num_computed == 0
+    assert "worker of the executor ended" in found.failed[0]["error"]
 
 
 def test_the_function_takes_executors_and_keeps_rows_in_a_folder(tmp_path, expected):

@@ -19,7 +19,7 @@ class Block:
 
     def __init__(self, uri: str, cells: pd.DataFrame, keys: list[str]):
         self.uri, self.cells, self.keys = uri, cells, keys
-        self.suspected = False
+        self.num_deaths = 0  # of workers, while it was under way
 
 
 class Work:
@@ -38,11 +38,6 @@ class Work:
     def order(self) -> Iterator[str]:
         """Recordings in their order."""
         return iter(self._total)
-
-    @property
-    def num_left(self) -> int:
-        """Cells that no block has yet."""
-        return sum(map(len, self._left.values()))
 
     def add(self, uri: str, known: set[str]) -> None:
         """A recording, with the rows that it has already; equal cells are computed once."""

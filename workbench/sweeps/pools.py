@@ -30,7 +30,14 @@ _WATCH = 1.0  # s, between two looks whether the main process still lives
 
 
 class Pool(Protocol):
-    """Something that computes."""
+    """Something that computes.
+
+    Attributes
+    ----------
+    obituary : what to say of a recording under which workers died again and again
+    """
+
+    obituary: str
 
     @property
     def slots(self) -> int:
@@ -53,6 +60,7 @@ class InProcess:
     """Computes in this process, when asked, with nothing in between."""
 
     slots = 1
+    obituary = "the computation was cancelled"
 
     def submit(self, function: Callable[..., Any], inputs: Any, *args: Any) -> Future[Any]:
         """The finished result."""
@@ -82,12 +90,26 @@ class Processes:
     if the main process is killed.
     """
 
+    obituary = (
+        "worker processes ended while they computed this recording; if the machine ran out of memory, use "
+        "fewer --jobs"
+    )
+
     def __init__(self, jobs: int):
         self.slots = jobs
         self._executor: Any = None
 
     def submit(self, function: Callable[..., Any], inputs: Any, *args: Any) -> Future[Any]:
         """Start on the next free worker."""
+        future: Future[Any]
+        try:
+            future = self._started().submit(function, inputs, *args)
+        except BrokenExecutor:  # a worker died while it had nothing to do
+            self.close()
+            future = self._started().submit(function, inputs, *args)
+        return future
+
+    def _started(self) -> Executor:
         if self._executor is None:
             from joblib.externals.loky.backend import get_context
             from joblib.externals.loky.process_executor import ProcessPoolExecutor
@@ -101,8 +123,8 @@ class Processes:
                 initargs=(os.getpid(),),
                 env=ONE_THREAD,
             )
-        future: Future[Any] = self._executor.submit(function, inputs, *args)
-        return future
+        executor: Executor = self._executor
+        return executor
 
     def hold(self, inputs: Any) -> Any:
         """The inputs, which travel with every block."""
@@ -123,6 +145,8 @@ class Processes:
 
 class Given:
     """An executor that the caller made, and closes."""
+
+    obituary = "a worker of the executor ended while it computed this recording"
 
     def __init__(self, executor: Executor, slots: int | None = None):
         self._executor = executor
@@ -150,6 +174,10 @@ class DaskCluster:
     The inputs of a recording are sent once and stay with the cluster while its blocks are computed, so
     its machines need not share a file system.
     """
+
+    obituary = (
+        "Dask workers ended while they computed this recording; if they ran out of memory, give them more"
+    )
 
     def __init__(self, address: str):
         try:

@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence, Set
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +27,8 @@ from workbench.clustering import PLDA
 from workbench.errors import InputError, RecordingError
 from workbench.features import load_features
 from workbench.sweeps.blocks import Block, Work, cell_dicts
-from workbench.sweeps.pools import DaskCluster, InProcess, Pool, died
+from workbench.sweeps.pools import DaskCluster, Given, InProcess, Pool, died
+from workbench.sweeps.plugins import digest_plugin
 from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.store import (
     Ingredients,
@@ -36,7 +37,6 @@ from workbench.sweeps.store import (
     digest_code,
     digest_features,
     digest_plda,
-    digest_plugin,
     digest_regions,
     digest_settings,
 )
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from workbench.sweeps.recording import RecordingSweep
 
 _KEPT = 2  # recordings that a worker keeps ready
+_MOST_DEATHS = 3  # of workers under one block, before its recording is given up
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,15 +130,18 @@ class Evaluator:
         self._rows: dict[str, list[pd.DataFrame]] = {}  # uri -> tables of rows, by the key of the cell
         self._known: dict[str, set[str]] = {}  # uri -> all keys in these
         self._held: dict[str, Any] = {}
+        lasting = store is not None or not isinstance(self._pool, InProcess | Given)
         self._shared = {
             "scoring": f"collar {common.collar!r}, skip_overlap {common.skip_overlap}",
             "plda": digest_plda(common.plda),
-            "clustering": digest_plugin(common.base.clustering),
+            "clustering": digest_plugin(common.base.clustering, lasting=lasting),
             "code": self.code,
         }
         self.ingredients: dict[str, Ingredients] = {}
         for recording in recordings:
             self._take_in(recording)
+        if store is not None:
+            store.say_left_aside()
 
     def __enter__(self) -> Evaluator:
         return self
@@ -164,7 +168,7 @@ class Evaluator:
                 found = self._known[uri]
                 num_found += len(self.known(uri) & {key for group in keys for key in group})
                 work.add(uri, found)
-        num_computed = work.num_left
+        num_before = self.num_computed
         if progress is not None:
             for uri in work.order:
                 progress(uri, *work.state(uri))
@@ -178,7 +182,7 @@ class Evaluator:
             results=results,
             base=base,
             failed=[{"uri": uri, "error": self.failed[uri]} for uri in self.recordings if uri in self.failed],
-            num_computed=num_computed,
+            num_computed=self.num_computed - num_before,
             num_found=num_found,
             seconds=seconds,
         )
@@ -254,6 +258,8 @@ class Evaluator:
 
         last: str | None = None
         while True:
+            while suspects and suspects[0].uri in self.failed:
+                suspects.popleft()
             if suspects:
                 if not running:
                     start(suspects.popleft())
@@ -278,25 +284,21 @@ class Evaluator:
                 if progress is not None and block not in lost and block.uri not in self.failed:
                     progress(block.uri, *work.state(block.uri))
             if lost:
+                can_restart = self._pool.restart()
                 alone = len(lost) == 1 and not running
-                if alone and lost[0].suspected or not self._pool.restart():
-                    for block in lost:
-                        self._give_up(
-                            work,
-                            block.uri,
-                            "the worker process ended while it computed this recording; if the machine ran "
-                            "out of memory, use fewer --jobs",
-                        )
-                    self._pool.restart()
-                    continue
                 for block in [*lost, *running.values()]:
-                    block.suspected = True
-                    suspects.append(block)
-                running.clear()
-                self._held.clear()
+                    block.num_deaths += 1
+                    if can_restart and not (alone and block.num_deaths >= _MOST_DEATHS):
+                        suspects.append(block)
+                    elif block in lost:
+                        self._give_up(work, block.uri, self._pool.obituary)
+                if can_restart:
+                    running.clear()
+                    self._held.clear()
 
     def _submit(self, block: Block) -> Future[Any]:
         uri = block.uri
+        failed: Future[Any]
         if uri not in self._held:
             recording = self.recordings[uri]
             if isinstance(self._pool, DaskCluster) and isinstance(recording.features, Path):
@@ -304,7 +306,7 @@ class Evaluator:
                 try:
                     loaded = load_features(recording.features)
                 except (InputError, RecordingError) as error:
-                    failed: Future[Any] = Future()
+                    failed = Future()
                     failed.set_result(_Failure(error=str(error), unusable=isinstance(error, InputError)))
                     return failed
                 recording = Recording(
@@ -312,7 +314,12 @@ class Evaluator:
                 )
             key = self.ingredients[uri].key + digest_settings(self.common.base)
             self._held[uri] = self._pool.hold(_Inputs(recording=recording, common=self.common, key=key))
-        return self._pool.submit(compute_block, self._held[uri], block.cells, self.keep)
+        try:
+            return self._pool.submit(compute_block, self._held[uri], block.cells, self.keep)
+        except BrokenExecutor as error:  # its workers died while they had nothing to do
+            failed = Future()
+            failed.set_exception(error)
+            return failed
 
     def _finish(self, work: Work, block: Block, result: _Done | _Failure) -> None:
         """Keep the rows of a block, or give its recording up."""
