@@ -62,21 +62,92 @@ def test_rows_of_other_ingredients_are_left_aside_and_said(tmp_path, name):
     changed = dataclasses.replace(FIRST, **{name: "other"})
     store = Store(tmp_path, said.append)
     assert store.load("a", changed).empty
-    assert store.load("a", changed).empty
-    assert len(said) == 1  # once, not for every look
+    store.say_left_aside()
+    store.say_left_aside()
+    assert len(said) == 1
     words = {"scoring": "collar", "code": "version", "uem": "UEM", "plda": "PLDA", "clustering": "clustering"}
     assert words.get(name, name) in said[0]
     assert path.is_file()  # an earlier state of the inputs may come back
     assert list(Store(tmp_path).load("a", FIRST).index) == ["x"]
 
 
-def test_a_damaged_shard_is_said_and_not_used(tmp_path):
+def test_what_was_left_aside_is_said_once_per_reason_and_never_where_rows_are_found(tmp_path):
+    others = [dataclasses.replace(FIRST, scoring=str(number), uem=str(number)) for number in range(3)]
+    collar = dataclasses.replace(FIRST, scoring="other")
+    for uri in ("a", "b", "c"):
+        for ingredients in [*others, collar]:
+            Store(tmp_path).save(uri, ingredients, rows("x"))
+    Store(tmp_path).save("c", FIRST, rows("x"))
+
+    def said_of(ingredients: Ingredients) -> list[str]:
+        said: list[str] = []
+        store = Store(tmp_path, said.append)
+        for uri in ("a", "b", "c", "never seen"):
+            store.load(uri, ingredients)
+        store.say_left_aside()
+        return said
+
+    because = "the collar or the treatment of overlap changed since"  # of the nearest, and no more than that
+    assert said_of(FIRST) == [f"2 recordings: earlier results are left aside, because {because}"]
+    assert said_of(collar) == said_of(others[0]) == []
+
+
+def test_a_shard_with_any_flipped_bit_is_said_once_and_not_used(tmp_path, rng):
     path = Store(tmp_path).save("a", FIRST, rows("x"))
+    whole = path.read_bytes()
+    Store(tmp_path).save("a", FIRST, rows("y", "z"))
+    for bit in rng.integers(8 * len(whole), size=200):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(content.tobytes())
+        said: list[str] = []
+        assert sorted(Store(tmp_path, said.append).load("a", FIRST).index) == ["y", "z"]
+        assert str(path) in said[0]
+        Store(tmp_path, said.append).load("a", FIRST)
+        assert len(said) == 1
+    Store(tmp_path).save("a", FIRST, rows("x"))
+    assert sorted(Store(tmp_path).load("a", FIRST).index) == ["x", "y", "z"]
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-10]),
+    "a foreign table": lambda path: pd.DataFrame({"a": [1]}).to_parquet(path),
+    "a column less": lambda path: pd.read_parquet(path).drop(columns="der").to_parquet(path),
+    "named as it was before names held checksums": lambda path: path.rename(
+        path.with_name(f"{FIRST.key}-0123456789abcdef.parquet")
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_shard_that_is_not_as_written_is_not_used(tmp_path, damage):
+    damage(Store(tmp_path).save("a", FIRST, rows("x")))
     Store(tmp_path).save("a", FIRST, rows("y"))
-    path.write_bytes(path.read_bytes()[:-10])
     said = []
     assert list(Store(tmp_path, said.append).load("a", FIRST).index) == ["y"]
+    assert len(said) == 1
     assert "computed again" in said[0]
+
+
+def test_a_damaged_shard_of_other_ingredients_is_left_aside_like_any(tmp_path):
+    path = Store(tmp_path).save("a", FIRST, rows("x"))
+    path.write_bytes(path.read_bytes()[:-10])
+    said = []
+    store = Store(tmp_path, said.append)
+    assert store.load("a", dataclasses.replace(FIRST, uem="other")).empty
+    store.say_left_aside()
+    assert said == ["a: earlier results are left aside, because what it was computed from changed since"]
+
+
+def test_a_shard_that_cannot_be_read_stays_and_is_not_used(tmp_path):
+    path = Store(tmp_path).save("a", FIRST, rows("x"))
+    path.unlink()
+    path.mkdir()
+    said = []
+    assert Store(tmp_path, said.append).load("a", FIRST).empty
+    assert str(path) in said[0]
+    assert path.is_dir()
 
 
 def test_what_a_killed_run_was_writing_is_no_shard_and_goes(tmp_path):

@@ -27,8 +27,8 @@ from workbench.clustering import PLDA
 from workbench.errors import InputError, RecordingError
 from workbench.features import load_features
 from workbench.sweeps.blocks import Block, Work, cell_dicts
-from workbench.sweeps.pools import DaskCluster, Given, InProcess, Pool, died
 from workbench.sweeps.plugins import digest_plugin
+from workbench.sweeps.pools import DaskCluster, Given, InProcess, Pool, died
 from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.store import (
     Ingredients,

@@ -5,22 +5,22 @@ whole. A row is found again by content: by the digest of all that the recording'
 (features, reference, regions, scoring, PLDA, our code) and the digest of the fully specified
 parameters of its cell. Nothing else is remembered, so a run that was killed, a larger grid and a
 second search in the same folder all take up what is there, and rows of other inputs never mix in.
+A file's name holds a checksum of all its bytes, so that what is read is what was written.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import inspect
+import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
-import cloudpickle  # type: ignore[import-untyped]  # what joblib pickles functions with
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -52,6 +52,7 @@ PACKAGES = ("numpy", "scipy", "scikit-learn", "pyannote.core")
 SHARDS = "shards"
 LOCK = "sweep.lock"
 _METADATA = b"workbench"
+_DAMAGED = ".damaged"  # added to the name of a shard that is not what was written
 _KEY_LENGTH = 32  # hexadecimal digits kept of a digest: 128 bits
 _WORDS = {
     "features": "the features file",
@@ -134,17 +135,6 @@ def digest_settings(settings: SweepSettings) -> str:
     return digest_values(settings)[:_KEY_LENGTH]
 
 
-def digest_plugin(clustering: object) -> str:
-    """Digest of a plugged-in clustering: its name or pickled form, and its source if there is one."""
-    if not isinstance(clustering, PluginParams):
-        return "built-in"
-    try:
-        source = inspect.getsource(clustering.function)
-    except (OSError, TypeError):
-        source = ""
-    return hashlib.sha256(cloudpickle.dumps(clustering.function) + source.encode()).hexdigest()
-
-
 class Store:
     """The shards of one folder.
 
@@ -157,41 +147,56 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], None] | None = None):
         self.folder = Path(folder)
         self._say = say or (lambda line: None)
-        self._told: set[tuple[str, str]] = set()
+        self._left_aside: dict[str, list[str]] = {}  # what changed since -> recordings
 
     def load(self, uri: str, ingredients: Ingredients) -> pd.DataFrame:
         """Rows of one recording that were computed from the same ingredients, by the key of their cell.
 
-        Those of other ingredients are left aside; what differs is said once.
+        A shard that is not as it was written is renamed, so that it is said once and not in every later
+        run. Where all rows are of other ingredients, `say_left_aside` tells.
         """
         tables: list[pd.DataFrame] = []
-        stale: dict[str, list[Path]] = {}
-        for path in sorted(self._folder_of(uri).glob("*.parquet")):
-            key = path.stem.partition("-")[0]
+        others: dict[str, Path] = {}  # a shard of every other key
+        for path in sorted(self._folder_of(uri).glob("[!.]*.parquet")):
+            key, _, checksum = path.stem.partition("-")
             if key != ingredients.key:
-                stale.setdefault(key, []).append(path)
+                others[key] = path
                 continue
             try:
-                tables.append(pq.read_table(path).to_pandas())
+                content = path.read_bytes()
+                if _checksum(content) == checksum:  # before anything in it is decoded, let alone believed
+                    tables.append(pq.read_table(pa.BufferReader(content)).to_pandas())
+                else:
+                    aside = path.replace(path.with_name(f"{path.name}{_DAMAGED}"))
+                    self._say(f"{aside}: is not as it was written; set aside, its cells are computed again")
             except (OSError, pa.ArrowException) as error:
-                self._say(f"{path}: cannot be read ({error}); its cells are computed again")
-        for key, paths in stale.items():
-            self._tell(uri, key, paths, ingredients)
+                self._say(f"{path}: cannot be used ({error}); its cells are computed again")
         if not tables:
+            changed = _what_changed(others.values(), ingredients)
+            if changed:
+                self._left_aside.setdefault(changed, []).append(uri)
             return pd.DataFrame(index=pd.Index([], name="cell", dtype=object))
         rows = pd.concat(tables, ignore_index=True).drop_duplicates("cell", keep="first")
         return rows.set_index("cell")
 
     def save(self, uri: str, ingredients: Ingredients, rows: pd.DataFrame) -> Path:
-        """Write the rows of one block, indexed by the key of their cell, as one file."""
-        keys = digest_values(list(rows.index))[:16]
-        path = self._folder_of(uri) / f"{ingredients.key}-{keys}.parquet"
+        """Write the rows of one block, indexed by the key of their cell, as a file named by its content."""
         table = pa.Table.from_pandas(rows.rename_axis("cell").reset_index(), preserve_index=False)
         about = {_METADATA: json.dumps({"uri": uri, "ingredients": asdict(ingredients)}).encode()}
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **about})
+        content = io.BytesIO()
+        pq.write_table(table, content)
+        path = self._folder_of(uri) / f"{ingredients.key}-{_checksum(content.getvalue())}.parquet"
         with atomic_write(path) as temporary:
-            pq.write_table(table, temporary)
+            temporary.write_bytes(content.getvalue())
         return path
+
+    def say_left_aside(self) -> None:
+        """Say once per reason for how many recordings `load` found rows of other ingredients alone."""
+        for changed, uris in self._left_aside.items():
+            whose = uris[0] if len(uris) == 1 else f"{len(uris)} recordings"
+            self._say(f"{whose}: earlier results are left aside, because {changed} changed since")
+        self._left_aside.clear()
 
     def remove_leftovers(self) -> None:
         """Delete what a killed run was just writing; only with the folder's lock held."""
@@ -201,18 +206,22 @@ class Store:
     def _folder_of(self, uri: str) -> Path:
         return self.folder / SHARDS / safe_name(uri)
 
-    def _tell(self, uri: str, key: str, paths: list[Path], ingredients: Ingredients) -> None:
-        """Say why the shards of another key are left aside."""
-        if (uri, key) in self._told:
-            return
-        self._told.add((uri, key))
+
+def _checksum(content: bytes) -> str:
+    return sha256(content).hexdigest()[:_KEY_LENGTH]
+
+
+def _what_changed(shards: Iterable[Path], ingredients: Ingredients) -> str:
+    """In words, since the one of these shards whose ingredients are nearest; nothing where there are none."""
+    changes: list[list[str]] = []
+    for path in shards:
         try:
-            about = json.loads(pq.read_schema(paths[0]).metadata[_METADATA])
-            changed = " and ".join(ingredients.differences(about["ingredients"]))
-        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
-            changed = "what it was computed from"
-        number = f"{len(paths)} file{'' if len(paths) == 1 else 's'}"
-        self._say(f"{uri}: {number} of earlier results left aside, because {changed} changed since")
+            about = json.loads(pq.read_schema(path).metadata[_METADATA])
+            changes.append(ingredients.differences(about["ingredients"]))
+        except Exception:  # a damaged file: Arrow, UTF-8 and JSON have their say, and what they read is odd
+            changes.append(["what it was computed from"])
+    nearest = min(changes, key=len, default=[])
+    return " and ".join(nearest)
 
 
 @contextmanager
