@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,18 +33,22 @@ from workbench.tuning.sharing import (
 )
 from workbench.tuning.space import Space
 from workbench.tuning.studies import (
+    connect,
     create_study,
     experimental,
     find_others,
+    find_study,
     is_here,
-    release_dead,
     this_worker,
 )
 from workbench.tuning.trials import (
     OBJECTIVES,
     cells_of,
+    cut_off,
     excess,
+    find_cell,
     finished_trials,
+    num_answered,
     objective_values,
     plain_value,
     trial_attributes,
@@ -54,6 +57,7 @@ from workbench.tuning.trials import (
 if TYPE_CHECKING:
     import optuna
     from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
 
 SAMPLERS = ("grid", "tpe", "random", "cmaes", "nsga2")
 _LOOK_EVERY = 8  # cells of a grid that are added before looking again what others have added
@@ -129,8 +133,14 @@ def run_search(
     *,
     progress: Progress | None = None,
     on_trial: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Search:
     """Evaluate the whole grid, or as many trials as asked for.
+
+    All trials of a study are over the same recordings. One that cannot be evaluated with the base parameters
+    is left out of the whole search; once one fails later, no trial is added any more, and the search is
+    what there was until then. A study that was interrupted goes on; if no other process works on it, a search
+    with `tpe` or `random` then finds what it would have found undisturbed, unless it looks at `seconds`.
 
     Parameters
     ----------
@@ -139,7 +149,9 @@ def run_search(
     params : how
     progress : called as ``progress(uri, done, total)`` while a grid is evaluated
     on_trial : called as ``on_trial(done, total)`` after every trial of a sampler
+    say : called with lines worth reading
     """
+    say = say or (lambda line: None)
     if params.sampler == "grid":
         if space.intervals:
             name = next(iter(space.intervals))
@@ -150,39 +162,45 @@ def run_search(
         cells = space.grid.cells()
         if params.storage is None:
             return _finish(space, cells, evaluator.evaluate(cells, with_base=True, progress=progress), params)
-    study = open_study(evaluator, space, params)
+    storage = connect(params.storage, say)
     before = evaluator.num_computed
+    first = _try_base(storage, evaluator, space, params, say)
+    if first.results.empty:  # no recording is left; each has said why
+        return _finish(space, space.table([]), first, params)
+    study = open_study(evaluator, space, params, storage)
+    lost: dict[str, str] = {}
     if params.sampler == "grid":
-        _share_grid(study, evaluator, space, params, cells, progress)
+        _share_grid(study, evaluator, space, params, cells, progress, say)
     else:
         try:
-            _sample(study, evaluator, space, params, on_trial)
+            lost = _sample(study, evaluator, space, params, on_trial, say)
         finally:
             end_sampling(study)
         cells = cells_of(study, space)
     adopt_finished(study, evaluator)
+    for uri in lost:
+        del evaluator.failed[uri]  # the cells that were finished before are known for it
     evaluation = evaluator.evaluate(cells, with_base=True)
+    evaluator.failed.update(lost)
+    failed = {each["uri"]: each["error"] for each in evaluation.failed} | lost
     # that call found what had been computed for the study
     num_computed = evaluator.num_computed - before
     num_rows = evaluation.num_computed + evaluation.num_found
     evaluation = dataclasses.replace(
-        evaluation, num_computed=num_computed, num_found=max(num_rows - num_computed, 0)
+        evaluation,
+        failed=[{"uri": uri, "error": error} for uri, error in failed.items()],
+        num_computed=num_computed,
+        num_found=max(num_rows - num_computed, 0),
     )
     return _finish(space, cells, evaluation, params, study)
 
 
-def open_study(evaluator: Evaluator, space: Space, params: SearchParams) -> optuna.Study:
-    """The study of these inputs: a new one, or the one that an earlier run began."""
-    inputs = digest_values(
-        {
-            "recordings": {uri: each.key for uri, each in evaluator.ingredients.items()},
-            "base": evaluator.common.base,
-            "objectives": params.objectives,
-            "max_worse": params.max_worse,
-        }
-    )
-    name = params.study_name or f"workbench-{digest_values([inputs, space.describe()])[:12]}"
-    study = create_study(params.storage, name, len(params.objectives))
+def open_study(
+    evaluator: Evaluator, space: Space, params: SearchParams, storage: str | BaseStorage | None
+) -> optuna.Study:
+    """The study of these inputs, on the recordings that have not failed: a new one, or one begun earlier."""
+    inputs, name = _identify(evaluator, space, params)
+    study = create_study(storage, name, len(params.objectives))
     known = study.user_attrs.get("inputs")
     if known is None:
         study.set_user_attr("inputs", inputs)
@@ -190,18 +208,63 @@ def open_study(evaluator: Evaluator, space: Space, params: SearchParams) -> optu
             study.set_metric_names(list(params.objectives))
     elif known != inputs or len(study.directions) != len(params.objectives):
         raise InputError(
-            f"study {name!r} was made from other recordings, references, base parameters or objectives; "
-            "choose another --study-name"
+            f"study {name!r} was made from other recordings, references, base parameters or objectives"
+            + (f" ({', '.join(evaluator.failed)} failed just now)" if evaluator.failed else "")
+            + "; choose another --study-name"
         )
-    study.sampler = make_sampler(params, len(study.get_trials(deepcopy=False)))
     return study
 
 
-def make_sampler(params: SearchParams, num_known: int = 0) -> BaseSampler:
-    """Optuna's sampler; one that goes on with a study does not repeat what it drew first."""
+def _identify(evaluator: Evaluator, space: Space, params: SearchParams) -> tuple[str, str]:
+    """Digest of what the values of a study depend on, and the name of the study."""
+    inputs = digest_values(
+        {
+            "recordings": {uri: evaluator.ingredients[uri].key for uri in sorted(_alive(evaluator))},
+            # of older studies, without this, trials may be over fewer recordings than others
+            "trials": "over all of these recordings",
+            "base": evaluator.common.base,
+            "objectives": params.objectives,
+            "max_worse": params.max_worse,
+        }
+    )
+    return inputs, params.study_name or f"workbench-{digest_values([inputs, space.describe()])[:12]}"
+
+
+def _alive(evaluator: Evaluator) -> set[str]:
+    """The recordings that have not failed."""
+    return evaluator.ingredients.keys() - evaluator.failed.keys()
+
+
+def _try_base(
+    storage: BaseStorage | None,
+    evaluator: Evaluator,
+    space: Space,
+    params: SearchParams,
+    say: Callable[[str], None],
+) -> Evaluation:
+    """Rows of the base parameters, which every search needs: who fails here is in no trial."""
+    inputs, name = _identify(evaluator, space, params)
+    known = None if storage is None else find_study(storage, name)
+    if known is not None and known.user_attrs.get("inputs") == inputs:
+        adopt_finished(known, evaluator)
+    evaluation = evaluator.evaluate(pd.DataFrame(index=[0]), with_base=True)
+    if evaluator.failed and not evaluation.results.empty:
+        left_out = ", ".join(evaluator.failed)
+        say(f"the search leaves out {left_out}, and all of its trials are over the recordings left")
+    return evaluation
+
+
+def make_sampler(params: SearchParams, answered: int = 0, worker: str = "") -> BaseSampler:
+    """Optuna's sampler for the next trial.
+
+    What it draws depends on the seed, on how many suggestions have been answered, on the study's values
+    and, beside other processes, on who draws: they would draw the same.
+    """
     from optuna import samplers
 
-    seed = (params.seed + num_known) % 2**32
+    # mixed, not added: seed 1 would draw what seed 0 draws a trial later
+    sequence = np.random.SeedSequence([params.seed, answered, *worker.encode()])
+    seed = int(sequence.generate_state(1)[0])
     if params.sampler == "tpe":
         with experimental():
             # constant_liar: keeps away from what other processes are trying at the moment
@@ -220,8 +283,13 @@ def _share_grid(
     params: SearchParams,
     cells: pd.DataFrame,
     progress: Progress | None,
+    say: Callable[[str], None],
 ) -> None:
-    """Evaluate a grid part by part, and take over what other processes have added to the study meanwhile."""
+    """Evaluate a grid part by part, and take over what other processes have added to the study meanwhile.
+
+    Ends early when a recording fails: the study is to compare all cells on the same recordings.
+    """
+    recordings = _alive(evaluator)
     wanted = {*evaluator.keys(cells), *evaluator.keys(pd.DataFrame(index=[0]))}  # with the base
 
     def in_all(uri: str, _done: int, _total: int) -> None:
@@ -237,8 +305,12 @@ def _share_grid(
             adopt_finished(study, evaluator)
             chosen = cells.iloc[parts[part]].reset_index(drop=True)
             evaluation = evaluator.evaluate(chosen, with_base=True, progress=in_all)
-            if evaluation.results.empty:
-                return  # no recording is left; each has said why
+            if lost := recordings & evaluator.failed.keys():
+                say(
+                    f"study {study.study_name!r} gets no more cells, since {', '.join(sorted(lost))} failed; "
+                    "the table goes on without, and the same command adds the rest"
+                )
+                return
             _add_cells(study, evaluator, _finish(space, chosen, evaluation, params), space, params)
         finally:
             end_part(study)
@@ -250,21 +322,22 @@ def _sample(
     space: Space,
     params: SearchParams,
     on_trial: Callable[[int, int], None] | None,
-) -> None:
+    say: Callable[[str], None],
+) -> dict[str, str]:
     """Ask, evaluate and tell until the study has its trials or every cell has been tried.
 
     Several processes may do so on one study at once: together, they do as many trials as one would, or
     at most one more each.
+
+    Returns
+    -------
+    lost : recordings that failed, and so ended it -> reason
     """
     from optuna.trial import TrialState
 
-    release_dead(study)
+    recordings = _alive(evaluator)
     alone, idle = begin_sampling(study), 0
-    if not alone:
-        _draw_otherwise(study, params)
-    base_cell = space.base_cell()
-    if base_cell is not None and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(base_cell, skip_if_exists=True)
+    owes_base = _enqueue_owed(study, space)
     distributions = space.distributions()
     while idle < _MOST_IDLE:
         # asked again every time: other processes may be working on the same study
@@ -272,11 +345,12 @@ def _sample(
         tried = {trial.user_attrs.get("cell") for trial in finished}
         others = find_others(study)
         here = sum(is_here(worker) for worker in others)  # will be finished, or released by who comes next
-        if len(finished) + here >= params.trials or len(tried) >= space.size:
-            return
-        if alone and others:
-            alone = False
-            _draw_otherwise(study, params)
+        enough = len(finished) + here >= params.trials or len(tried) >= space.size
+        if enough and not owes_base:
+            return {}
+        owes_base = False  # first in the queue
+        alone = alone and not others
+        study.sampler = make_sampler(params, num_answered(study, space), "" if alone else this_worker())
         trial = study.ask(distributions)
         trial.set_user_attr("worker", this_worker())
         cell = space.cell(trial.params)
@@ -293,9 +367,10 @@ def _sample(
             with suppress(Exception):  # whatever it was that failed, perhaps the storage: that is the news
                 study.tell(trial, state=TrialState.FAIL)
             raise
-        if evaluation.results.empty:
-            study.tell(trial, state=TrialState.FAIL)
-            return  # no recording is left; each has said why
+        lost = {uri: evaluator.failed[uri] for uri in evaluator.failed if uri in recordings}
+        if lost:
+            _lose(study, trial, lost, f"{min(len(finished), params.trials)} of {params.trials} trials", say)
+            return lost
         base = evaluation.base if params.max_worse is not None else None
         row = summarize(evaluation.results, space.names, base).assign(seconds=evaluation.seconds).iloc[0]
         trial.set_user_attr("cell", key)
@@ -307,12 +382,35 @@ def _sample(
         idle = idle + 1 if key in tried else 0
         if on_trial is not None:
             on_trial(min(len(finished) + 1, params.trials), params.trials)
+    return {}
 
 
-def _draw_otherwise(study: optuna.Study, params: SearchParams) -> None:
-    """Another seed than other processes have: with the same one they would draw the same."""
-    own = zlib.crc32(this_worker().encode())
-    study.sampler = make_sampler(params, len(study.get_trials(deepcopy=False)) + own)
+def _lose(
+    study: optuna.Study, trial: optuna.Trial, lost: dict[str, str], done: str, say: Callable[[str], None]
+) -> None:
+    """End a trial that not all recordings have a part in: its value would not compare with the others'."""
+    from optuna.trial import TrialState
+
+    trial.set_user_attr("error", "; ".join(f"{uri}: {error}" for uri, error in lost.items()))
+    study.tell(trial, state=TrialState.FAIL)
+    say(
+        f"the search stopped after {done}, since {', '.join(lost)} failed and trials over fewer recordings "
+        "would not compare with the others; the same command goes on from there"
+    )
+
+
+def _enqueue_owed(study: optuna.Study, space: Space) -> bool:
+    """Queue what is to be tried before anything new; whether the base parameters are the first of it.
+
+    These belong to every search that may choose them. What a killed process was trying comes next.
+    """
+    base_cell = space.base_cell()
+    owes_base = base_cell is not None and not find_cell(study, space, base_cell)
+    if base_cell is not None and owes_base:
+        study.enqueue_trial(base_cell)
+    for cell in cut_off(study, space)[0]:
+        study.enqueue_trial(cell)
+    return owes_base
 
 
 def _add_cells(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from workbench.sweeps.outcome import RESULT_COLUMNS
 from workbench.sweeps.run import Evaluator
-from workbench.tuning.studies import is_dead, this_worker
+from workbench.tuning.studies import is_dead, release_dead, this_worker
 
 if TYPE_CHECKING:
     import optuna
@@ -80,12 +80,22 @@ def end_part(study: optuna.Study) -> None:
 def begin_sampling(study: optuna.Study) -> bool:
     """Say that this process asks for trials; whether no other one does, as far as can be told.
 
-    Of two that begin at once, at least one sees the other.
+    Of two that begin at once, at least one sees the other. What killed ones left running is closed.
     """
+    from optuna.trial import TrialState
+
+    # looked up first: who asked for these has said so before, and is seen below if it is alive
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     study.set_user_attr(f"{_SAMPLING}{this_worker()}", True)
     said = {name: on for name, on in study.user_attrs.items() if name.startswith(_SAMPLING)}
     others = {name.removeprefix(_SAMPLING) for name, on in said.items() if on} - {this_worker()}
-    return all(is_dead(worker) for worker in others)
+    killed = {worker for worker in others if is_dead(worker)}
+    # a process that is killed while it asks leaves a trial without a name
+    unnamed = {trial.number for trial in running if "worker" not in trial.user_attrs}
+    release_dead(study, unnamed if killed and killed == others else ())
+    for worker in killed:
+        study.set_user_attr(f"{_SAMPLING}{worker}", False)
+    return killed == others
 
 
 def end_sampling(study: optuna.Study) -> None:

@@ -15,6 +15,7 @@ from workbench.sweeps.run import Evaluator
 from workbench.sweeps.summary import COUNTS
 from workbench.tuning.sharing import plain_rows
 from workbench.tuning.space import Space
+from workbench.tuning.studies import is_dead
 
 if TYPE_CHECKING:
     import optuna
@@ -27,6 +28,8 @@ OBJECTIVES = {
     "seconds": "seconds",
 }
 """What can be minimized -> column of the summary."""
+
+_TRIES = 3  # of parameters whose process ended each time: they may be what ends it
 
 
 def objective_values(row: pd.Series, objectives: Sequence[str]) -> list[float]:
@@ -89,6 +92,59 @@ def cells_of(study: optuna.Study, space: Space) -> pd.DataFrame:
         if set(trial.params) == set(space.names):
             cells.setdefault(str(trial.user_attrs.get("cell")), space.cell(trial.params))
     return space.table(cells.values())
+
+
+def has_failed(trial: Any) -> bool:
+    """Whether a trial failed for a reason that it names, and not only because its process ended."""
+    return trial.state.name == "FAIL" and "error" in trial.user_attrs
+
+
+def cut_off(study: optuna.Study, space: Space) -> tuple[list[dict[str, Any]], int]:
+    """Parameters that were suggested and never finished, since a process was stopped or killed.
+
+    Returns
+    -------
+    again : those that nobody has tried since, nor is about to
+    num_given_up : how many others have ended their process as often as they may
+    """
+    ended: dict[tuple[Any, ...], list[Any]] = {}
+    taken = set()
+    for trial in study.get_trials(deepcopy=False):
+        params = _params_of(trial)
+        if set(params) != set(space.names):
+            continue
+        key = tuple(params[name] for name in space.names)
+        if trial.state.name != "FAIL" or has_failed(trial):
+            taken.add(key)
+        elif "worker" in trial.user_attrs:
+            ended.setdefault(key, []).append(params)
+    left = [params for key, params in ended.items() if key not in taken]
+    again = [params[0] for params in left if len(params) < _TRIES]
+    return again, len(left) - len(again)
+
+
+def num_answered(study: optuna.Study, space: Space) -> int:
+    """How many suggestions have been dealt with: the same after a search was killed and taken up again."""
+    failed = sum(has_failed(trial) for trial in study.get_trials(deepcopy=False))
+    return len(finished_trials(study)) + failed + cut_off(study, space)[1]
+
+
+def find_cell(study: optuna.Study, space: Space, cell: dict[str, Any]) -> set[str]:
+    """States of the trials of a cell that are finished, under way or to come."""
+    found = set()
+    for trial in study.get_trials(deepcopy=False):
+        params, state = _params_of(trial), trial.state.name
+        if set(params) != set(space.names) or space.cell(params) != cell:
+            continue
+        worker = str(trial.user_attrs.get("worker", ""))
+        if state in ("COMPLETE", "WAITING") or (state == "RUNNING" and worker and not is_dead(worker)):
+            found.add(state)
+    return found
+
+
+def _params_of(trial: Any) -> dict[str, Any]:
+    """What a trial tries, or is to try once it has been taken up."""
+    return dict(trial.params or trial.system_attrs.get("fixed_params", {}))
 
 
 def plain_value(value: Any) -> Any:
