@@ -52,6 +52,18 @@ def results_table(
     return table
 
 
+def scattered_table(rng: np.random.Generator, num_recordings: int = 8, num_cells: int = 40) -> pd.DataFrame:
+    """Results of a random search in intervals of Fa and Fb: no value comes twice."""
+    errors = rng.uniform(5, 40, (num_recordings, num_cells))
+    numbers = rng.integers(2, 8, errors.shape)
+    table = results_table(
+        {"Fa": rng.uniform(0.03, 0.3, num_cells)}, errors, np.full(num_recordings, 100.0),
+        num_speakers=numbers, partition=np.arange(errors.size).reshape(errors.shape),
+    )  # fmt: skip
+    table.insert(2, "Fb", np.tile(rng.uniform(0.2, 17, num_cells), num_recordings))
+    return table
+
+
 def noise_grid(rng: np.random.Generator, *args: Any, **options: Any) -> pd.DataFrame:
     """The results table of `noise_errors`."""
     axes = options.get("axes", AXES)

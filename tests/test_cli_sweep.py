@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import signal
 import subprocess
@@ -233,18 +235,56 @@ def test_killed_at_any_moment_it_goes_on_and_computes_only_what_was_missing(corp
     assert (corpus / "out" / "best.yaml").read_bytes() == (corpus / "whole" / "best.yaml").read_bytes()
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_ctrl_c_leaves_a_folder_that_goes_on(corpus, jobs):
+def test_ctrl_c_and_signals_to_end_leave_a_folder_that_goes_on(corpus, jobs, stop):
     with start(corpus, "--jobs", jobs) as process:
         wait_for_shards(corpus, process, 5)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    assert process.returncode == 128 + stop, stderr
     assert "same command goes on" in stderr
     assert "Traceback" not in stderr
-    assert len(shards(corpus)) >= 5
+    assert "leaked" not in stderr
+    done = shards(corpus)
+    assert len(done) >= 5
     again = sweep(corpus, *AHC, *GRID, "--json", "-")
-    assert again.json["rows_found"] >= 8, again.stderr
+    assert again.json["rows_found"] == sum(len(pd.read_parquet(path)) for path in done), again.stderr
+
+
+def test_handlers_of_signals_are_those_of_before_after_a_sweep(corpus):
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)]
+    assert sweep(corpus, *AHC, *SMALL).exit_code == 0
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+@pytest.mark.parametrize("filename", [None, "elsewhere/.tmp-summary.md"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_named_and_the_sweep_goes_on(corpus, monkeypatch, number, filename):
+    def full(*_args):
+        raise OSError(number, os.strerror(number), *[filename] * (filename is not None))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("workbench.plots.tuning_page.write_summary", full)
+        result = sweep(corpus, *AHC, *SMALL)
+    assert result.exit_code == 2
+    assert f"what is done is kept in {corpus / 'out'}, and the same command goes on" in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"{corpus / 'out' if filename is None else 'elsewhere'}: ")
+    assert last.endswith("and run the same command again")
+    again = sweep(corpus, *AHC, *SMALL, "--json", "-")
+    assert (again.exit_code, again.json["rows_computed"]) == (0, 0)
+
+
+def test_the_best_parameters_say_whether_to_take_them(corpus):
+    assert sweep(corpus, *AHC, *SMALL).exit_code == 0
+    choice = json.loads((corpus / "out" / "sweep.json").read_text())["choice"]
+    assert choice["recommended"] is None
+    for name in ("best.toml", "best.yaml"):
+        comments = [line for line in (corpus / "out" / name).read_text().splitlines() if line[:1] == "#"]
+        verdict = next(line for line in comments if line.startswith("# Verdict: "))
+        assert verdict.removeprefix("# Verdict: ") in choice["words"]
+        assert not any("not a recommendation" in line for line in comments)  # the best one is the default
 
 
 def test_a_sweep_in_a_folder_where_one_is_running_is_refused(corpus):
@@ -292,6 +332,14 @@ def test_recordings_that_cannot_be_swept_are_named_and_the_others_go_on(corpus):
         (("--grid", "Fa=0.1,0.2"), "Fa is no parameter of"),
         (("--grid", "ahc_threshold=0.1:0.9"), "start:stop:num"),
         (("--grid", "num_speakers=2,2.5"), "num_speakers_forced takes whole numbers, got 2.5"),
+        (
+            ("--grid", "min_cluster_size=1000000000000000000000"),
+            "min_cluster_size must be at most 1e+12, got 1",
+        ),
+        (("--grid", f"min_cluster_size=1:9:1{400 * '0'}"), "num a whole number of at least 1"),
+        (("--grid", f"ahc_threshold=1{400 * '0'}"), "ahc_threshold takes finite numbers"),
+        (("--grid", "ahc_threshold=1e300"), "ahc_threshold must be at most 1e+12, got 1e+300"),
+        (("--grid", "onset=0.5", "--ahc-threshold", "1e300"), "ahc_threshold must be at most 1e+12"),
         (("--grid", "num_speakers=0,2"), "num_speakers must be a whole number of at least 1"),
         (("--grid", "num_speakers=2", "--grid", "num_speakers_forced=3"), "given twice"),
         (("--grid", "min_speakers=2,4", "--grid", "max_speakers=3,5"), "min_speakers (4) must not exceed"),
@@ -311,6 +359,13 @@ def test_an_impossible_call_is_refused_and_says_why(corpus, args, message):
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
     assert not (corpus / "out" / "shards").exists()
+
+
+def test_an_interval_is_refused_for_a_grid_before_anything_is_made(corpus):
+    result = sweep(corpus, *AHC, "--grid", "ahc_threshold=0.4:0.9")
+    assert result.exit_code == 2
+    assert "ahc_threshold=0.4:0.9 is an interval, which a grid cannot list" in result.stderr
+    assert not (corpus / "out").exists()
 
 
 def test_inputs_that_are_not_there_are_named(corpus):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyannote.core import Annotation, Segment
-from sweep_tables import results_table
+from sweep_tables import results_table, scattered_table
 
 from workbench.errors import InputError
 from workbench.tuning.effects import effect_card, effect_cards
@@ -146,8 +146,55 @@ def test_the_iteration_cap_is_reported_as_such():
     )
     texts = [notice.text for notice in find_warnings(table, cell=1) if notice.kind == "not converged"]
     assert texts[0] == "VBx hit the iteration cap on 1 recording (r00) in the chosen cell: raise max_iters"
-    assert texts[1].startswith("17 % of all runs")
+    assert texts[1].startswith("16.7 % of all runs")
     assert not [notice for notice in find_warnings(table, cell=0) if "chosen cell: raise" in notice.text]
+
+
+def test_runs_that_all_hit_the_cap_are_a_hundred_percent():
+    table = results_table(
+        {"Fa": (0.1, 0.2)}, np.ones((2, 2)), np.full(2, 100.0), converged=np.zeros((2, 2), dtype=bool)
+    )
+    texts = [notice.text for notice in find_warnings(table) if notice.kind == "not converged"]
+    assert texts[1].startswith("100.0 % of all runs")
+
+
+def test_in_a_random_search_no_parameter_is_without_effect(rng):
+    """No two cells differ in one parameter alone, so that nothing can be said of any."""
+    table = scattered_table(rng)
+    assert recordings_without_effect(table, "Fa") == recordings_without_effect(table, "Fb") == ()
+    assert not [notice for notice in find_warnings(table) if notice.kind == "no effect"]
+
+
+def test_a_value_that_is_compared_with_no_other_forbids_a_claim():
+    """Fa 3 was tried beside another Fb alone."""
+    table = results_table({"Fa": (1, 2)}, np.ones((1, 2)), np.full(1, 100.0), partition=np.array([[7, 7]]))
+    table["Fb"] = 0.8
+    assert recordings_without_effect(table, "Fa") == ("r00",)
+    beside = pd.concat([table, table.iloc[:1].assign(Fa=3, Fb=17.0, partition=9)], ignore_index=True)
+    assert recordings_without_effect(beside, "Fa") == ()
+
+
+def test_a_random_search_tells_no_direction(rng):
+    for card in effect_cards(scattered_table(rng), {"Fa": 0.07, "Fb": 0.8}):
+        assert card.speakers == "unknown"
+        assert card.inversions.empty
+        assert card.der_minima == ()
+        assert card.words == (
+            f"40 values of {card.parameter} were tried, but not with the same other parameters."
+        )
+
+
+def test_the_line_through_the_default_tells_a_direction_whatever_else_was_tried():
+    line = curves([9, 6, 4, 2, 1]).assign(Fb=0.8)
+    elsewhere = line.iloc[:2].assign(Fb=17.0, num_speakers=2)
+    table = pd.concat([line, elsewhere], ignore_index=True)
+    assert effect_card(table, "ahc_threshold", {"Fb": 0.8}).speakers == "shrinks"
+    assert effect_card(table, "ahc_threshold").speakers == "unknown"
+
+
+def test_hundreds_of_speakers_are_written_as_such():
+    words = effect_card(curves([120, 90, 60, 30, 4]), "ahc_threshold").words
+    assert "on average 120 at 0.1, 4 at 0.95" in words
 
 
 def test_phantom_speakers_are_found():

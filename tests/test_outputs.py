@@ -5,14 +5,19 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import tomllib
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
+from sweep_tables import DEFAULT, noise_grid
 
 from workbench.clustering import CLUSTERING_PRESETS, AHCParams, VBxParams, XVectorParams
 from workbench.config import read_config
 from workbench.errors import InputError
 from workbench.sweeps.settings import SweepSettings
+from workbench.tuning.choice import choose
+from workbench.tuning.folder import remarks
 from workbench.tuning.outputs import merge_toml, pyannote_params, pyannote_yaml, write_best
 
 CHOSEN = SweepSettings(clustering=VBxParams(ahc_threshold=0.55, Fa=0.11, Fb=2.5, max_iters=40))
@@ -161,6 +166,40 @@ def test_best_toml_says_what_diarizen_does_not_know():
     text = merge_toml(settings)
     for word in ("# ", "onset = 0.4", "median_filter = 11", "apply_median_filtering", "community-1"):
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict", "is_recommended"),
+    [(0.03, "is significant", True), (0.0, "keep the default", False)],
+)
+def test_the_remarks_hold_the_verdict(gain, verdict, is_recommended):
+    choice = choose(noise_grid(np.random.default_rng(1), "smooth", 16, gain=gain), DEFAULT)
+    report = {
+        "default": {"der": 0.2},
+        "best": {"der": 0.1, "parameters": {"Fa": 0.3}},
+        "recordings": ["a", "b"],
+    }
+    search, best = SimpleNamespace(cells=range(120)), SimpleNamespace(feasible=True)
+    lines = remarks(search, best, report, choice)
+    assert lines[1] == "DER 10.00 % on these recordings, 20.00 % with the parameters to begin with."
+    assert lines[2].startswith(f"DER {100 * choice.der_out_of_fold:.2f} % if chosen without the recordings")
+    assert lines[3].startswith("Verdict: The gain")
+    assert verdict in lines[3]
+    assert lines[3].removeprefix("Verdict: ") in choice.words
+    assert lines[4:] == ["The values below are the best of those tried, not a recommendation."] * (
+        not is_recommended
+    )
+
+
+def test_a_remark_stays_in_its_comment_whatever_it_holds():
+    for character in "\n\r\x0b\x0c\x1c\x85\u2028\u2029\x00\x07\x7f\ud800\ufeff":
+        remarks = [f"Found in a{character}Fa = 9"]
+        settings = SweepSettings(clustering=VBxParams(Fa=0.05))
+        toml = merge_toml(settings, remarks=remarks)
+        assert tomllib.loads(toml)["clustering"]["args"]["Fa"] == 0.05
+        assert toml.splitlines()[0] == "# Found in a Fa = 9"
+        text = pyannote_yaml(settings, remarks=remarks)
+        assert yaml.safe_load(text) == {"params": pyannote_params(settings)}
 
 
 def test_segments_get_the_options_of_vbhmm_and_no_pyannote_file(tmp_path):

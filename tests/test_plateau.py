@@ -85,7 +85,29 @@ def test_scattered_cells_have_no_neighbours(rng):
         table[name] = np.tile(cells[name], 8)
     plateaus = find_plateaus(table)
     assert plateaus["worst_step"].isna().all()
-    assert choose_stable(plateaus).cell == errors.sum(axis=0).argmin()
+    stable = choose_stable(plateaus)
+    assert stable.cell == errors.sum(axis=0).argmin()
+    assert np.isnan(stable.worst_step)
+
+
+@pytest.mark.parametrize("num_cells", [2, 4, 40])
+def test_an_interval_beside_a_list_is_no_grid(rng, num_cells):
+    """However few values the other parameter has: no value of the interval comes twice."""
+    cells = pd.DataFrame({"Fa": rng.random(num_cells), "Fb": np.arange(num_cells) % 2})
+    assert Lattice.of(cells) is None
+    assert Lattice.of(cells[["Fa"]]) is not None  # alone, its values follow each other
+    assert Lattice.of(pd.DataFrame({"Fa": [1, 1, 2], "Fb": [1, 2, 1]})) is not None  # a grid with a hole
+
+
+def test_a_cell_beside_holes_alone_has_no_worst_neighbour():
+    cells = pd.DataFrame({"Fa": [1, 1, 1, 3, 4, 3], "Fb": [1, 2, 4, 4, 1, 2]})
+    assert Lattice.of(cells).num_neighbours().tolist() == [2, 4, 3, 3, 1, 5]
+    apart = pd.DataFrame({"Fa": [1, 1, 1, 3, 2, 2], "Fb": [1, 2, 4, 8, 2, 1]})
+    assert Lattice.of(apart).num_neighbours().tolist() == [3, 4, 2, 0, 4, 3]
+    errors = np.array([[20.0, 20.0, 20.0, 5.0, 20.0, 20.0]])
+    table = results_table({"Fa": apart["Fa"]}, errors, np.full(1, 100.0)).assign(Fb=apart["Fb"])
+    worst = find_plateaus(table)["worst_step"]
+    assert worst.isna().tolist() == [False, False, False, True, False, False]
 
 
 def test_exact_plateaus_are_connected_cells_with_equal_output_on_every_recording():

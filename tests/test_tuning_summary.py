@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -10,14 +11,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from sweep_tables import AXES, DEFAULT, noise_cells, noise_grid, results_table, talk
+from sweep_tables import AXES, DEFAULT, noise_cells, noise_grid, results_table, scattered_table, talk
 
 from workbench.clustering import AHCParams
+from workbench.plots import grid_effects
 from workbench.plots.tuning import plot_effects, plot_recordings, plot_stability
 from workbench.plots.tuning_page import summary_html, write_summary
 from workbench.plots.tuning_svg import curve_svg, heatmap_svg, pairs_svg
 from workbench.sweeps import SweepSettings, sweep
-from workbench.tuning.summary import TuningSummary, summarise_tuning, summary_markdown
+from workbench.tuning.summary import NEEDS_GRID, TuningSummary, escape, summarise_tuning, summary_markdown
 
 MANIFEST = {
     "command": "workbench sweep",
@@ -85,6 +87,7 @@ def test_the_markdown_says_what_a_paper_needs(summary):
         "**Fa.** A larger Fa finds more speakers",
         "hit the iteration cap",
         "5.0 %",  # of the speech moves at 1e-3
+        "differences lie symmetrically around 0",
     ):
         assert expected in text
     assert "| a\\|b\\_&lt;i&gt;\\*c\\* |" in text  # an id is text, not markup
@@ -105,6 +108,45 @@ def test_the_page_is_whole_and_loads_nothing(summary):
     assert "Fa &amp; Fb on AMI" in page
     assert page.count("<svg") == 1 + 2 * 2 + 1  # heatmap, two curves per card, recordings
     assert all(mark in page for mark in "◇★×")
+
+
+def test_cells_of_a_random_search_have_no_directions_minima_or_neighbours(rng):
+    summary = summarise_tuning(scattered_table(rng), {"Fa": 0.07, "Fb": 0.8})
+    page = summary_html(summary)
+    for text in (summary_markdown(summary), page):
+        assert text.count(NEEDS_GRID) == 1
+        for claim in (
+            "Steadiest",
+            "steadiest",
+            "local minima",
+            "monotone",
+            "no one direction",
+        ):
+            assert claim not in text
+        assert "best cell's plateau" not in html.unescape(text)
+    assert "<polyline" not in page  # one value does not lead to the next
+    assert page.count("<circle") >= 2 * 2 * 40
+    assert Tags(page).open == []
+    drawn = grid_effects.plot_effects(summary.cards)
+    assert {trace.mode for trace in drawn.data if trace.name != "not monotone"} == {"markers"}
+
+
+def test_a_grid_has_no_word_about_what_a_search_cannot_tell(summary):
+    assert NEEDS_GRID not in summary_markdown(summary) + summary_html(summary)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a&amp;b", "a&amp;amp;b"),
+        ("&#60;x", "&amp;#60;x"),
+        ("Fa & Fb", "Fa & Fb"),
+        ("a\u2028b\rc\nd", "a b c d"),
+        ("~x~ $y$", r"\~x\~ \$y\$"),
+    ],
+)
+def test_markdown_reads_names_as_they_are(text, shown):
+    assert escape(text) == shown
 
 
 def test_both_are_written_whole(summary, tmp_path):

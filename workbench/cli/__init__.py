@@ -13,7 +13,9 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -43,10 +45,10 @@ from workbench.cli import (
     sweep,
     verify,
 )
+from workbench.cli.stopping import Interruption, full_words, is_full
 from workbench.errors import InputError, RecordingError
 
 UNUSABLE = 2  # exit code: the call or an input as a whole
-INTERRUPTED = 130  # exit code, as shells have it for SIGINT
 PIPE_CLOSED = 141  # exit code, as shells have it for SIGPIPE
 
 
@@ -69,38 +71,29 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE_CLOSED) from None
         except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(Interruption.exit_code()) from None
         except Exception as error:
             if Interruption.seen:
                 # A library that was just being imported can turn the interrupt into an error of its own.
-                raise typer.Exit(INTERRUPTED) from None
+                raise typer.Exit(Interruption.exit_code()) from None
             if ctx.meta.get("debug", False):
                 traceback.print_exc()
             else:
-                typer.secho(message_of(error), err=True, fg="red")
+                typer.secho(message_of(error, ctx.meta.get("out")), err=True, fg="red")
             raise typer.Exit(UNUSABLE) from None
 
 
-class Interruption(KeyboardInterrupt):
-    """Ctrl-C, noted down: a library that is just being imported may lose the exception itself.
+def message_of(error: Exception, out: Path | None = None) -> str:
+    """What the user is told: our own errors speak for themselves, others are named.
 
-    A type of its own, because Python ends the process by SIGINT instead of our exit code once a plain
-    KeyboardInterrupt has passed through code that a C extension runs, even if it was caught later.
+    Parameters
+    ----------
+    out : folder that results go to, where the command has one
     """
-
-    seen = False
-
-    @classmethod
-    def handle(cls, _signal: int, _frame: object) -> NoReturn:
-        """Signal handler."""
-        cls.seen = True
-        raise cls
-
-
-def message_of(error: Exception) -> str:
-    """What the user is told: our own errors speak for themselves, others are named."""
     if isinstance(error, InputError | RecordingError):
         return str(error)
+    if isinstance(error, OSError) and is_full(error):
+        return full_words(error, out)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"
     if isinstance(error, ModuleNotFoundError):
@@ -211,6 +204,7 @@ def main() -> None:
         app()
     except SystemExit:
         if Interruption.seen:
-            typer.secho("interrupted", err=True, fg="red")
-            raise SystemExit(INTERRUPTED) from None
+            with suppress(OSError):  # the terminal is gone after SIGHUP
+                typer.secho(Interruption.word(), err=True, fg="red")
+            raise SystemExit(Interruption.exit_code()) from None
         raise

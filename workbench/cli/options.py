@@ -57,6 +57,12 @@ def remember_debug(context: typer.Context, value: bool) -> bool:
     return value
 
 
+def remember_out(context: typer.Context, value: Path) -> Path:
+    """Store `--out` where the error handler finds it."""
+    context.meta["out"] = value
+    return value
+
+
 Audio = Annotated[
     list[Path],
     typer.Argument(
@@ -69,7 +75,12 @@ Audio = Annotated[
 Out = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", metavar="DIR", help="Folder for the results, made if missing.", rich_help_panel=OUTPUT
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Folder for the results, made if missing.",
+        callback=remember_out,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Json = Annotated[

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +15,7 @@ from workbench.cli import options as o
 from workbench.cli.cluster import find_features
 from workbench.cli.output import Progress, check_outputs, finish, print_json
 from workbench.cli.score import TRUST, WHAT_IT_IS, read_annotations
+from workbench.cli.stopping import is_full, orderly_stop, shield_tracker
 from workbench.cli.sweep_inputs import base_settings, check_plda, match, open_features
 from workbench.cli.sweep_words import Counter, format_result, warnings_about
 from workbench.errors import InputError
@@ -43,6 +47,7 @@ EXAMPLES = (
 )
 
 
+@orderly_stop()
 def sweep(
     features: Annotated[
         list[Path],
@@ -132,7 +137,14 @@ def sweep(
             rich_help_panel=SEARCH,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sampler.", rich_help_panel=SEARCH)] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            help="Of the sampler. A tpe or random search that was stopped goes on as if it had not been.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = 0,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -218,6 +230,12 @@ def sweep(
     opened = open_features(files)
     base = base_settings(opened, config, preset, clustering, clustering_options)
     space = Space.parse(grid, base)
+    if search is Sampler.grid and space.intervals:  # before anything is made in --out
+        name, (low, high) = next(iter(space.intervals.items()))
+        raise InputError(
+            f"{name}={low:g}:{high:g} is an interval, which a grid cannot list; give {name}=start:stop:num, "
+            "or search with tpe"
+        )
     model = None if plda is None else PLDA.load(plda)
     check_plda(space, model)
     references = read_annotations(reference)
@@ -226,7 +244,11 @@ def sweep(
     recordings, failed, notes = match(opened, references, regions, trust_reference)
     num_rows = len(recordings) * (space.size if search is Sampler.grid else trials)
 
-    with locked(out), Progress(num_rows, "cells", quiet) as progress:
+    with (
+        locked(out),
+        Progress(num_rows, "cells", quiet) as progress,
+        saying_how_to_go_on(progress, out),
+    ):
         for note in notes:
             progress.always(note, colour="yellow")
         for each in failed:
@@ -246,14 +268,14 @@ def sweep(
             say=lambda line: progress.always(line, colour="red"),
             keep=keep,
         ) as evaluator:
-            try:
-                result = run_search(evaluator, space, params, progress=counter.block, on_trial=counter.trial)
-            except KeyboardInterrupt:
-                progress.always(
-                    f"stopped; what is done is kept in {out}, and the same command goes on from there",
-                    colour="yellow",
-                )
-                raise
+            result = run_search(
+                evaluator,
+                space,
+                params,
+                progress=counter.block,
+                on_trial=counter.trial,
+                say=lambda line: progress.always(f"warning: {line}", colour="yellow"),
+            )
         failed += result.evaluation.failed
         if result.evaluation.results.empty:
             print_json(json, {"failed": failed})
@@ -297,15 +319,34 @@ def sweep(
     finish(failed, len(files))
 
 
+@contextmanager
+def saying_how_to_go_on(progress: Progress, out: Path) -> Iterator[None]:
+    """A line for whoever stopped the sweep, or whose disk did."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError) as error:
+        if isinstance(error, KeyboardInterrupt) or is_full(error):
+            progress.always(
+                f"stopped; what is done is kept in {out}, and the same command goes on from there",
+                colour="yellow",
+            )
+        raise
+
+
 def open_pool(jobs: int | None, scheduler: str | None, num_rows: float, num_recordings: int) -> Pool:
     """Where to compute: what was asked for, else all cores, unless there is too little to do."""
     from workbench.sweeps.pools import DaskCluster, InProcess, Processes, usable_cores
 
     if scheduler is not None:
+        # what happens to a connection is told in our words, without pages of the library's
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         return DaskCluster(scheduler)
     if jobs is None:
         jobs = usable_cores() if num_rows > SMALL else 1
-    return InProcess() if jobs == 1 else Processes(jobs)
+    if jobs == 1:
+        return InProcess()
+    shield_tracker()
+    return Processes(jobs)
 
 
 def raise_if_nothing(failed: list[dict[str, str]]) -> None:

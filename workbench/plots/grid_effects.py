@@ -25,6 +25,7 @@ _SAYS = {
     "none": "changes no number of speakers",
     "mixed": "no one direction",
     "not ordered": "alternatives",
+    "unknown": "no direction: the others differ",
 }
 
 
@@ -60,6 +61,7 @@ def plot_effects(cards: Sequence[EffectCard], default: Mapping[str, Any] | None 
             ("num_speakers", 1, x_up, f"y{upper}", "speakers"),
             ("der", 100, x_low, f"y{lower}", "% DER"),
         )
+        before = len(traces)
         for column, factor, xaxis, yaxis, unit in lines:
             axes = {"xaxis": xaxis, "yaxis": yaxis}
             for uri, rows in card.per_recording.groupby("uri", sort=False):
@@ -67,6 +69,9 @@ def plot_effects(cards: Sequence[EffectCard], default: Mapping[str, Any] | None 
                 traces += _thin(str(uri), at, numbers, in_row, axes, unit, labels)
             numbers = factor * card.curve[column].to_numpy(dtype=float)
             traces += _thick(at, numbers, in_row, axes, labels)
+        if card.speakers == "unknown":  # one value does not lead to the next
+            for trace in traces[before:]:
+                trace.mode = "markers"
         traces.append(_contrary(card, place, x_up, f"y{upper}"))
         step = -(-len(labels) // max(3, 30 // count))
         ticks = sorted({*range(0, in_row, step), *range(in_row, len(labels))})

@@ -24,6 +24,7 @@ from workbench.tuning.cells import format_value, same_value
 from workbench.tuning.effects import EffectCard
 from workbench.tuning.lattice import Lattice
 from workbench.tuning.summary import (
+    NEEDS_GRID,
     TuningSummary,
     manifest_lines,
     methods,
@@ -74,10 +75,9 @@ def summary_html(summary: TuningSummary) -> str:
         parts += ["<h2>DER over the grid</h2>", grid]
     if summary.cards:
         cards = "".join(_card(card, summary) for card in summary.cards)
-        parts += [
-            "<h2>What each parameter does on these recordings</h2>",
-            f'<div class="cards">{cards}</div>',
-        ]
+        parts.append("<h2>What each parameter does on these recordings</h2>")
+        parts += [f"<p>{html.escape(NEEDS_GRID)}</p>"] if summary.is_scattered else []
+        parts.append(f'<div class="cards">{cards}</div>')
     if summary.stability is not None:
         parts += ["<h2>Under noise in the embeddings</h2>", _table(stability_table(summary))]
     parts += ["<h2>Recordings</h2>", _pairs(summary), _table(recordings_table(summary))]
@@ -153,12 +153,13 @@ def _card(card: EffectCard, summary: TuningSummary) -> str:
         found = np.flatnonzero(same_value(card.curve["value"], choice.default_values[card.parameter]))
         marked = int(found[0]) if len(found) else None
     speakers, der = (card.curve[name].to_numpy(dtype=float) for name in ("num_speakers", "der"))
-    in_row = card.num_in_row
+    in_row, line = card.num_in_row, card.speakers != "unknown"
     drawings = [
-        curve_svg(values, speakers, "speakers found (mean)", marked=marked, in_row=in_row),
-        curve_svg(values, 100 * der, "DER (%)", color="#d55e00", marked=marked, in_row=in_row),
+        curve_svg(values, speakers, "speakers found (mean)", marked=marked, in_row=in_row, line=line),
+        curve_svg(values, 100 * der, "DER (%)", color="#d55e00", marked=marked, in_row=in_row, line=line),
     ]
     held = "others at the default" if card.others == "default" else "mean over the other parameters"
+    held = held if line else "others differ"
     return (
         f'<div class="card"><b>{html.escape(card.parameter)}</b> <small>{held}</small><br>{"".join(drawings)}'
         f"<p>{html.escape(card.words)}</p></div>"

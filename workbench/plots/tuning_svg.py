@@ -96,6 +96,7 @@ def curve_svg(
     color: str = theme.SPEAKERS[4],
     marked: int | None = None,
     in_row: int | None = None,
+    line: bool = True,
     size: tuple[int, int] = (250, 110),
 ) -> str:
     """One line over the values of a parameter, with the value marked that is the default.
@@ -106,6 +107,7 @@ def curve_svg(
     numbers : float array, shape (num_values,)
     in_row : how many of the values follow each other, by default all; a last one that does not is a dot
         beyond the line
+    line : False draws dots alone, where one value does not lead to the next
     """
     width, height = size
     left, right, top, bottom = 38, 10, 18, 20
@@ -125,7 +127,7 @@ def curve_svg(
     )
     parts = [
         f'<text x="{left}" y="11">{html.escape(title)}</text>',
-        f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>',
+        f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>' if line else "",
         _text(left - 5, top + 8, _short(high), "end"),
         _text(left - 5, height - bottom, _short(low), "end") if high > low else "",
         _text(left, height - 5, values[0], "start"),
@@ -135,8 +137,12 @@ def curve_svg(
         parts.append(_text(width - right, height - 5, value, "end"))
         if math.isfinite(b):
             parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="{color}"/>')
-    if in_row == 1 and math.isfinite(y[0]):  # a line of one value would not be seen
-        parts.append(f'<circle cx="{x[0]:.1f}" cy="{y[0]:.1f}" r="3.5" fill="{color}"/>')
+    if in_row == 1 or not line:  # a line of one value would not be seen
+        parts += [
+            f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="{color}"/>'
+            for a, b in zip(x[:in_row], y[:in_row], strict=True)
+            if math.isfinite(b)
+        ]
     if marked is not None and math.isfinite(y[marked]):
         parts.append(
             f'<text x="{x[marked]:.1f}" y="{y[marked] + 5:.1f}" text-anchor="middle" font-size="14">'

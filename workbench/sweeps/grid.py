@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
@@ -20,6 +21,7 @@ from workbench.sweeps.settings import (
     SweepSettings,
     check_base,
     column_name,
+    expect_meaningful,
     from_cell,
     parameter_names,
     unknown_parameter,
@@ -38,6 +40,7 @@ _INTERACTING = (
     "num_speakers_forced",
 )
 _MOST_VALUES = 100_000  # of one parameter; more is a slip of the pen
+_LARGEST_WHOLE = 2**63 - 1  # that a column of a table can hold
 _MOST_CELLS = 10_000_000  # to be listed; a search may choose from more
 
 
@@ -215,7 +218,8 @@ def _number(name: str, text: str) -> Any:
     if text.casefold() == "none" and name in NULLABLE:
         return None
     try:
-        return int(text) if text.lstrip("+-").isdigit() else float(text)
+        # what has more digits is no count, and Python reads only so many
+        return int(text) if text.lstrip("+-").isdigit() and len(text) < 20 else float(text)
     except ValueError:
         raise InputError(f"{name} takes numbers, got {text!r}") from None
 
@@ -228,8 +232,13 @@ def _typed(name: str, value: Any) -> Any:
     own = name not in parameter_names()  # of someone's own clustering
     if value is None or isinstance(value, str) or (own and isinstance(value, bool)):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole and not (isinstance(value, float) and math.isfinite(value)):
         raise InputError(f"{name} takes finite numbers, got {value!r}")
+    if not own:
+        expect_meaningful(name, value)
+    elif whole and abs(value) > _LARGEST_WHOLE:
+        raise InputError(f"{name} takes whole numbers up to {_LARGEST_WHOLE}, got {reprlib.repr(value)}")
     if name in INTEGERS and not isinstance(value, int):
         raise InputError(f"{name} takes whole numbers, got {value!r}")
     return value if name in INTEGERS or own else float(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -40,6 +41,11 @@ TEXTS = frozenset({"method", "linkage", "ahc_criterion", "precision", "preset"})
 
 NULLABLE = frozenset({"lda_dim", "min_speakers", "max_speakers", "num_speakers_forced", "loop_prob"})
 """Parameters that may be absent (None)."""
+
+LARGEST_VALUE = 1e12
+"""No parameter means anything beyond it, and the squares of much larger ones overflow."""
+
+_WIDEST_FILTER = 9_999  # frames, minutes of them: memory grows with the width
 
 _ALIASES = {"num_speakers_forced": "num_speakers"}  # `num_speakers` is a column of results
 _COLUMNS = {name: column for column, name in _ALIASES.items()}
@@ -96,15 +102,21 @@ class SweepSettings:
             (VBxParams, AHCParams, XVectorParams, PluginParams),
             "clustering must be VBxParams, AHCParams, XVectorParams or PluginParams",
         )
+        if not isinstance(self.clustering, PluginParams):  # whose values are its own
+            for name, value in vars(self.clustering).items():
+                expect_meaningful(name, value)
+        for name, value in vars(self).items():
+            expect_meaningful(name, value)
         _check("init_smoothing", self.init_smoothing, "a number of at least 0", lambda x: x >= 0)
         if self.loop_prob is not None:
             _check("loop_prob", self.loop_prob, "a probability from 0 to 1", lambda x: 0 <= x <= 1)
         if not isinstance(self.precision, str) or self.precision not in PRECISIONS:
             raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         odd = isinstance(self.median_filter, int) and not isinstance(self.median_filter, bool)
-        if not odd or self.median_filter < 1 or self.median_filter % 2 == 0:
+        if not odd or not 1 <= self.median_filter <= _WIDEST_FILTER or self.median_filter % 2 == 0:
             raise InputError(
-                "median_filter must be an odd number of frames (1 leaves the segmentations as they are), "
+                "median_filter must be an odd number of frames (1 leaves the segmentations as they are, "
+                f"{_WIDEST_FILTER} is the most), "
                 f"got {self.median_filter!r}"
             )
         _check("onset", self.onset, "a fraction above 0 and at most 1", lambda x: 0 < x <= 1)
@@ -212,6 +224,12 @@ class SweepSettings:
             "min_duration_on": self.min_duration_on,
             "min_duration_off": self.min_duration_off,
         }
+
+
+def expect_meaningful(name: str, value: object) -> None:
+    """An `InputError` for a number larger than any that a parameter can have a use for."""
+    if isinstance(value, int | float) and LARGEST_VALUE < abs(value) < math.inf:
+        raise InputError(f"{name} must be at most {LARGEST_VALUE:g}, got {reprlib.repr(value)}")
 
 
 def check_base(base: object) -> None:

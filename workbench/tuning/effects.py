@@ -18,7 +18,7 @@ from workbench.errors import InputError, expect
 from workbench.tuning.cells import CellTable, expect_cell, format_value, rate, same_value
 from workbench.tuning.lattice import Lattice, num_in_row
 
-Direction = Literal["grows", "shrinks", "none", "mixed", "not ordered"]
+Direction = Literal["grows", "shrinks", "none", "mixed", "not ordered", "unknown"]
 Others = Literal["default", "average"]
 
 FOLKLORE: Mapping[str, Direction] = {
@@ -43,7 +43,9 @@ class EffectCard:
     num_in_row : how many of its rows follow each other; one that stands apart, where the parameter is
         unset, comes after them and takes no part in directions, inversions and minima
     per_recording : one row per recording and value: `uri`, `value`, `num_speakers`, `der`
-    speakers : what the mean number of speakers does as the value grows
+    speakers : what the mean number of speakers does as the value grows; `unknown` where the values were
+        tried with different values of the other parameters, as in a random search: nothing that changes
+        along the curve can then be put down to this one, and no inversions or minima are listed
     inversions : stretches against that: `uri`, `start`, `end` (values), `num_speakers_start`,
         `num_speakers_end`; monotone stretches against the recording's own main direction
     der_minima : values at which the pooled DER has a local minimum, in order
@@ -77,10 +79,12 @@ class EffectCard:
     def words(self) -> str:
         """The card in a few sentences."""
         row, apart = self.curve.iloc[: self.num_in_row], self.curve.iloc[self.num_in_row :]
-        low, high = (f"{number:.2g}" for number in row["num_speakers"].iloc[[0, -1]])
+        low, high = (_number(number) for number in row["num_speakers"].iloc[[0, -1]])
         first, last = (format_value(value) for value in row["value"].iloc[[0, -1]])
         ends = f"on average {low} at {first}, {high} at {last}"
         name = self.parameter
+        if self.speakers == "unknown":
+            return f"{len(self.curve)} values of {name} were tried, but not with the same other parameters."
         is_ordered = self.speakers != "not ordered"
         as_long = ", as long as it is set" if len(apart) and is_ordered else ""
         sentences = [
@@ -94,7 +98,7 @@ class EffectCard:
         ]
         if len(apart) and is_ordered:
             found, unset = apart["num_speakers"].iloc[0], format_value(apart["value"].iloc[0])
-            sentences.append(f"Left unset ({unset}), {found:.2g} on average.")
+            sentences.append(f"Left unset ({unset}), {_number(found)} on average.")
         if self.against_folklore:
             sentences.append("The reverse is often said.")
         if contrary := {"grows": self.num_shrinking, "shrinks": self.num_growing}.get(self.speakers, 0):
@@ -109,8 +113,8 @@ class EffectCard:
             recordings = self.inversions["uri"].nunique()
             sentences.append(
                 f"Not monotone on {recordings} of {self.num_recordings} recordings, most on {worst['uri']}: "
-                f"{worst['num_speakers_start']:.3g} to {worst['num_speakers_end']:.3g} speakers from "
-                f"{format_value(worst['start'])} to {format_value(worst['end'])}."
+                f"{_number(worst['num_speakers_start'], 3)} to {_number(worst['num_speakers_end'], 3)} "
+                f"speakers from {format_value(worst['start'])} to {format_value(worst['end'])}."
             )
         der = 100 * self.curve["der"]
         sentences.append(
@@ -122,7 +126,7 @@ class EffectCard:
 
     def _alternatives(self) -> str:
         pairs = zip(self.curve["value"], self.curve["num_speakers"], strict=True)
-        return ", ".join(f"{format_value(value)} finds {number:.2g} speakers" for value, number in pairs)
+        return ", ".join(f"{format_value(value)} finds {_number(number)} speakers" for value, number in pairs)
 
 
 def effect_cards(
@@ -203,7 +207,8 @@ def effect_card(
         }
     )
     in_row = num_in_row(parameter, named)
-    ordered = axis.ordered and in_row > 1
+    comparable = held == "default" or _is_whole(table, parameter)
+    ordered = comparable and axis.ordered and in_row > 1
     going = speakers[:, :in_row]
     steps = np.diff(going, axis=1)
     steps[np.abs(steps) < 1e-9] = 0.0
@@ -213,7 +218,7 @@ def effect_card(
         curve=curve,
         num_in_row=in_row,
         per_recording=per_recording,
-        speakers=_direction(steps) if ordered else "not ordered",
+        speakers=_direction(steps) if ordered else "not ordered" if comparable else "unknown",
         folklore=FOLKLORE.get(parameter),
         inversions=_inversions(table.uris, named, speakers, steps, ordered),
         der_minima=_minima(named, curve["der"].to_numpy()[:in_row]) if ordered else (),
@@ -235,6 +240,24 @@ def _line(table: CellTable, parameter: str, default: Mapping[str, Any]) -> np.nd
         elif table.cells[name].nunique(dropna=False) > 1:
             return None
     return np.flatnonzero(on) if on.any() else None
+
+
+def _is_whole(table: CellTable, parameter: str) -> bool:
+    """Whether every value was tried with the same values of the other parameters."""
+    rest = table.cells.drop(columns=parameter)
+    num_others = len(rest.drop_duplicates()) if len(rest.columns) else 1
+    return len(table) == num_others * table.cells[parameter].nunique(dropna=False)
+
+
+def _number(value: float, digits: int = 2) -> str:
+    """A mean number of speakers with so many digits, large ones whole.
+
+    Examples
+    --------
+    >>> _number(2.333), _number(4.0), _number(123.4)
+    ('2.3', '4', '123')
+    """
+    return f"{value:.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:.{digits}g}"
 
 
 def _direction(steps: np.ndarray) -> Direction:

@@ -18,12 +18,14 @@ from workbench.manifest import plain
 from workbench.sweeps.blocks import cell_dicts
 from workbench.sweeps.settings import SweepSettings
 from workbench.sweeps.summary import COUNTS, summarize
+from workbench.tuning.choice import Choice
 from workbench.tuning.lattice import LARGEST, SMALLEST
 from workbench.tuning.outputs import write_best
 from workbench.tuning.search import Search, SearchParams
 from workbench.tuning.space import Space
 from workbench.tuning.summary import TuningSummary, summarise_tuning
 from workbench.tuning.trials import OBJECTIVES
+from workbench.tuning.words import advice
 
 _SAME = 1e-12  # objectives that differ by less are equal: sums of seconds are rounded
 
@@ -179,7 +181,8 @@ def write_folder(
     ):
         with atomic_write(out / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
-    write_best(out, best.settings, config=config, remarks=remarks(search, best, report), names=space.names)
+    lines = remarks(search, best, report, None if summary is None else summary.choice)
+    write_best(out, best.settings, config=config, remarks=lines, names=space.names)
     with atomic_write(out / "sweep.json") as temporary:
         temporary.write_bytes(json_bytes(report))
     return best, report, summary
@@ -222,7 +225,7 @@ def _worth(summary: TuningSummary) -> dict[str, Any]:
     }
 
 
-def remarks(search: Search, best: Best, report: Mapping[str, Any]) -> list[str]:
+def remarks(search: Search, best: Best, report: Mapping[str, Any], choice: Choice | None = None) -> list[str]:
     """What stands above the best parameters: where they come from and what they are worth."""
     default, chosen = report["default"]["der"], report["best"]["der"]
     recordings = report["recordings"]
@@ -230,9 +233,17 @@ def remarks(search: Search, best: Best, report: Mapping[str, Any]) -> list[str]:
         f"Best of {len(search.cells)} combinations tried on {len(recordings)} "
         f"recording{'' if len(recordings) == 1 else 's'} by workbench sweep: "
         f"{', '.join(f'{name}={value}' for name, value in report['best']['parameters'].items())}",
-        f"DER {percent(chosen)} on these recordings, {percent(default)} with the parameters to begin with; "
-        "on recordings it has not seen, expect less of a gain.",
+        f"DER {percent(chosen)} on these recordings, {percent(default)} with the parameters to begin with.",
     ]
+    if choice is not None:
+        if not math.isnan(choice.der_out_of_fold):
+            lines.append(
+                f"DER {percent(choice.der_out_of_fold)} if chosen without the recordings it is judged on: "
+                "what to expect of others."
+            )
+        lines.append(f"Verdict: {advice(choice)}")
+        if choice.recommended is None and choice.best != choice.default:
+            lines.append("The values below are the best of those tried, not a recommendation.")
     if not best.feasible:
         lines.append("No combination keeps the limit on how much a single recording may lose.")
     return lines

@@ -24,6 +24,7 @@ LARGEST = {"loop_prob": 1, "onset": 1}  # nor larger
 # unset is another thing than any number, or (min_speakers) less than all of them
 APART = frozenset({"loop_prob", "num_speakers_forced", "min_speakers"})
 _MOST_PLACES = 4  # places of the lattice per cell: beyond that the cells are no grid but a search
+_MOST_ALONE = 0.75  # values of an axis per cell: grids come back to each, searches in an interval never
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +74,8 @@ class Lattice:
         shape = tuple(len(axis.values) for axis in axes)
         if math.prod(shape) > max(_MOST_PLACES * len(cells), 16):
             return None
+        if len(axes) > 1 and max(shape) > _MOST_ALONE * len(cells):
+            return None
         places = np.stack(ranks, axis=1) if ranks else np.zeros((len(cells), 0), dtype=np.int64)
         return cls(axes=tuple(axes), ranks=places, shape=shape)
 
@@ -100,6 +103,18 @@ class Lattice:
             np.maximum(row_best[:-1], row[1:], out=row_best[:-1])
             dense = np.moveaxis(best, 0, lead + axis)
         return dense[(..., *self.ranks.T)]
+
+    def num_neighbours(self) -> np.ndarray:
+        """How many cells are one step away from each, diagonals included; int array, shape (num_cells,)."""
+        dense = self.spread(np.ones(len(self.ranks), dtype=np.int64), 0)
+        for axis in self.steps:  # the sum of a box is that of its lines
+            dense = np.moveaxis(dense, axis, 0)
+            found = dense.copy()
+            row, row_found = (each[: self.axes[axis].num_in_row] for each in (dense, found))
+            row_found[1:] += row[:-1]
+            row_found[:-1] += row[1:]
+            dense = np.moveaxis(found, 0, axis)
+        return dense[tuple(self.ranks.T)] - 1
 
     def widths(self, values: np.ndarray, tolerance: float) -> np.ndarray:
         """How many neighbouring cells along each axis are at most `tolerance` worse, the cell included.

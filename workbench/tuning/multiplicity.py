@@ -10,6 +10,10 @@ then chosen, and however many cells say the same.
 Testing the choice of a cross-validation on the recordings left out looks like an alternative, and is
 none: left-out differences share most of the recordings that chose them. On 30 recordings such a test
 calls every third to seventh pure noise significant.
+
+Swapping assumes that differences lie symmetrically around 0 where nothing changes. If the default never
+varies and every cell has equally distributed but skewed noise, a change is recommended in 21 % (10
+recordings) to 31 % (20 recordings) of 300 simulated runs.
 """
 
 from __future__ import annotations

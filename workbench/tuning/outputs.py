@@ -34,6 +34,7 @@ DIARIZEN_ARGS = {
 }
 """What `[clustering.args]` of DiariZen holds for each method."""
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _MEDIAN_FRAMES = 11  # the width that apply_median_filtering stands for
 
 
@@ -253,7 +254,8 @@ def _not_in_yaml(settings: SweepSettings, names: Sequence[str]) -> list[str]:
 
 
 def _comments(lines: Sequence[str]) -> str:
-    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+    """One comment per line, whatever ends a line or is forbidden in TOML and YAML made a blank."""
+    return "".join(f"# {_UNPRINTABLE.sub(' ', line)}".rstrip() + "\n" for line in lines)
 
 
 def _say(value: Any) -> str:

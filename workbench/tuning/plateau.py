@@ -25,7 +25,7 @@ class StableCell:
 
     cell: int
     der: float  # pooled, fraction, of the cell itself
-    worst_step: float  # pooled, fraction, of the worst cell within one grid step
+    worst_step: float  # pooled, fraction, of the worst cell within one grid step; NaN without neighbours
     width: int  # cells, along the parameter on which the plateau is narrowest
 
 
@@ -48,7 +48,7 @@ def find_plateaus(
     -------
     plateaus : one row per cell
         The parameters, `der`, `worst_step` (DER of the worst cell within one step of every parameter,
-        diagonals included; NaN where the cells form no grid), `width` (cells in a row that lose at most
+        diagonals included; NaN where there is none), `width` (cells in a row that lose at most
         `tolerance`, on the parameter on which they are fewest; 0 where the cells form no grid),
         `width_<parameter>`, `region` (exact plateaus: connected cells whose output is the same on every
         recording have one number), `region_cells`, `near_best` (share of resamples of the recordings in
@@ -64,7 +64,8 @@ def find_plateaus(
         plateaus["worst_step"], plateaus["width"] = np.nan, 0
         _, region = np.unique(table.partition, axis=1, return_inverse=True)
     else:
-        plateaus["worst_step"] = lattice.worst_within_step(der)
+        has_neighbours = lattice.num_neighbours() > 0
+        plateaus["worst_step"] = np.where(has_neighbours, lattice.worst_within_step(der), np.nan)
         widths = lattice.widths(der, tolerance)
         along = list(lattice.steps)
         plateaus["width"] = widths[:, along].min(axis=1) if along else 1
@@ -138,7 +139,7 @@ def choose_stable(
             "and meets the constraints; allow more, or test more cells"
         )
     worst = plateaus["worst_step"].to_numpy()
-    worst = np.where(np.isnan(worst), plateaus["der"], worst)  # no grid: every cell stands for itself
+    worst = np.where(np.isnan(worst), plateaus["der"], worst)  # without neighbours, it stands for itself
     der = plateaus["der"].to_numpy()
     worst, der = np.where(allowed, worst, np.inf), np.where(allowed, der, np.inf)
     tied = np.flatnonzero(worst <= worst.min() + 1e-12)
@@ -148,7 +149,7 @@ def choose_stable(
     return StableCell(
         cell=cell,
         der=float(der[cell]),
-        worst_step=float(worst[cell]),
+        worst_step=float(plateaus["worst_step"].iloc[cell]),
         width=int(plateaus["width"].iloc[cell]),
     )
 

@@ -13,6 +13,7 @@ from pyannote.core import Annotation
 from workbench.errors import InputError, expect, expect_number
 from workbench.tuning.cells import CellTable, rate
 from workbench.tuning.lattice import Lattice
+from workbench.tuning.words import points
 
 Kind = Literal[
     "no effect",
@@ -76,13 +77,21 @@ def find_warnings(
 
 
 def recordings_without_effect(results: pd.DataFrame | CellTable, parameter: str) -> tuple[str, ...]:
-    """Recordings whose output is the same for all values of a parameter, whatever the others are."""
+    """Recordings whose output is the same for all values of a parameter, whatever the others are.
+
+    Only cells that differ in nothing else are compared. None are found if a value has no such cell to be
+    compared with, as in a random search, where every value comes with other ones of the other parameters.
+    """
     table = CellTable.of(results)
     expect(parameter, str, "the name of a parameter must be given")
     if parameter not in table.parameters:
         raise InputError(f"{parameter} was not swept; swept are {', '.join(table.parameters)}")
     rest = [name for name in table.parameters if name != parameter]
     group = table.cells.groupby(rest, dropna=False).ngroup().to_numpy() if rest else np.zeros(len(table), int)
+    value = table.cells.groupby(parameter, dropna=False).ngroup().to_numpy()
+    several = pd.Series(value).groupby(group).transform("nunique").to_numpy() > 1
+    if len(np.unique(value[several])) < len(np.unique(value)):
+        return ()
     _, first = np.unique(group, return_index=True)
     same = (table.partition == table.partition[:, first[group]]).all(axis=1)
     return tuple(uri for uri, unchanged in zip(table.uris, same, strict=True) if unchanged)
@@ -167,8 +176,7 @@ def _not_converged(table: CellTable, cell: int) -> list[Notice]:
         notices.append(Notice(kind="not converged", text=text, uris=uris))
     stopped = ~table.converged
     if stopped.any():
-        share = 100 * stopped.mean()
-        text = f"{share:.2g} % of all runs of the grid hit the iteration cap; their results are not final"
+        text = f"{points(stopped.mean())} of all runs hit the iteration cap; their results are not final"
         notices.append(
             Notice(kind="not converged", text=text, uris=_chosen(table, np.asarray(stopped.any(axis=1))))
         )

@@ -32,18 +32,14 @@ def choice_words(
     stability : as `summarise_stability` returns it: adds what noise does to the cell
     stable : as `choose_stable` returns it: what may be taken instead where the gain is not significant
     """
-    sentences = [_numbers(choice), _advice(choice)]
+    sentences = [_numbers(choice), advice(choice)]
     if stable is not None and choice.verdict == "keep the default" and stable.worst_step < choice.der_default:
         sentences.append(
             f"If it must be another one: {choice.table.name(stable.cell)}, with {points(stable.der)} DER and "
             f"no neighbour above {points(stable.worst_step)}."
         )
-    if (
-        plateaus is not None
-        and "width" in plateaus
-        and (width := int(plateaus["width"].iloc[choice.best])) > 0
-    ):
-        worst = float(plateaus["worst_step"].iloc[choice.best])
+    if plateaus is not None and not math.isnan(worst := float(plateaus["worst_step"].iloc[choice.best])):
+        width = int(plateaus["width"].iloc[choice.best])
         sentences.append(
             f"The best cell's plateau is {width} {'cell' if width == 1 else 'cells'} wide; one step beside "
             f"it DER is {points(worst)} at worst."
@@ -69,7 +65,8 @@ def _numbers(choice: Choice) -> str:
     return f"{text}."
 
 
-def _advice(choice: Choice) -> str:
+def advice(choice: Choice) -> str:
+    """The verdict alone: what to do, and why."""
     name = choice.table.name(choice.best)
     test = choice.test
     if choice.verdict == "no default" or test is None:
