@@ -361,6 +361,7 @@ def test_one_speaker_is_one_speaker(plda):
         ({"Fa": ["a lot"]}, "Fa must be a number"),
         ({"max_iters": [2.5]}, "max_iters takes whole numbers"),
         ({"median_filter": [4]}, "median_filter must be an odd number"),
+        ({"median_filter": [99999]}, "median_filter must be an odd number .*9999 is the most"),
         ({"min_cluster_size": [3]}, "min_cluster_size is no parameter of the clustering 'vbx'"),
         ({"method": ["kmeans"]}, "method must be one of ahc, vbx"),
         ({"preset": ["best"]}, "unknown preset 'best'; known are"),
