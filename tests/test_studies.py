@@ -167,7 +167,7 @@ def killed_in(monkeypatch: pytest.MonkeyPatch, params: SearchParams, trial: int)
         patch.setattr(Evaluator, "evaluate", stop)
         patch.setattr(optuna.Study, "tell", tell_if_alive)
         patch.setattr("workbench.tuning.search.end_sampling", lambda study: None)
-        for module in ("search", "sharing", "studies"):
+        for module in ("sampling", "sharing", "studies"):
             patch.setattr(f"workbench.tuning.{module}.this_worker", lambda: DEAD)
         with pytest.raises(Killed):
             look(params)

@@ -163,11 +163,9 @@ class Evaluator:
         keys = [self.keys(table) for table in tables]
         work = Work(tables, keys)
         num_found = 0
-        for uri in self.recordings:
-            if uri not in self.failed:
-                found = self._known[uri]
-                num_found += len(self.known(uri) & {key for group in keys for key in group})
-                work.add(uri, found)
+        for uri in self.alive:
+            num_found += len(self.known(uri) & {key for group in keys for key in group})
+            work.add(uri, self._known[uri])
         num_before = self.num_computed
         if progress is not None:
             for uri in work.order:
@@ -175,7 +173,7 @@ class Evaluator:
         self._work_off(work, progress)
         if self.failed and len(self._unusable) == len(self.recordings):
             raise next(iter(self._unusable.values()))
-        alive = [uri for uri in self.recordings if uri not in self.failed]
+        alive = self.alive
         results, seconds = self._assemble(alive, cells, keys[-1])
         base = self._assemble(alive, tables[0], keys[0])[0] if with_base else results.iloc[:0]
         return Evaluation(
@@ -199,8 +197,14 @@ class Evaluator:
         rows : recording -> one row per key that is known, indexed by it: `RESULT_COLUMNS`, and `seconds`, how
             long it took; the numbers in `partition` compare with those of every other row
         """
-        alive = [uri for uri in self.recordings if uri not in self.failed]
-        return {uri: self._table(uri).loc[[key for key in keys if key in self._known[uri]]] for uri in alive}
+        return {
+            uri: self._table(uri).loc[[key for key in keys if key in self._known[uri]]] for uri in self.alive
+        }
+
+    @property
+    def alive(self) -> list[str]:
+        """The recordings that have not failed."""
+        return [uri for uri in self.recordings if uri not in self.failed]
 
     def known(self, uri: str) -> Set[str]:
         """Keys of all cells that are known for a recording."""
