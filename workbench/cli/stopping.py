@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -59,15 +60,22 @@ def orderly_stop() -> Iterator[None]:
 
 
 def shield_tracker() -> None:
-    """Let what cleans up after worker processes survive SIGHUP, as it does SIGTERM, to do so."""
+    """Let what cleans up after worker processes survive SIGHUP, as it does SIGTERM, to do so, and quietly."""
     from joblib.externals.loky.backend.resource_tracker import ensure_running
 
     # a terminal that closes tells every process in it, and a child keeps what is blocked as it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    # it would report every semaphore that workers which were stopped had no time to give back
+    filters = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [filters, "ignore:resource_tracker:UserWarning"]))
     try:
         ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if filters is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = filters
 
 
 def is_full(error: BaseException) -> bool:
