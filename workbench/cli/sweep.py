@@ -230,12 +230,8 @@ def sweep(
     opened = open_features(files)
     base = base_settings(opened, config, preset, clustering, clustering_options)
     space = Space.parse(grid, base)
-    if search is Sampler.grid and space.intervals:  # before anything is made in --out
-        name, (low, high) = next(iter(space.intervals.items()))
-        raise InputError(
-            f"{name}={low:g}:{high:g} is an interval, which a grid cannot list; give {name}=start:stop:num, "
-            "or search with tpe"
-        )
+    if search is Sampler.grid:  # refused before anything is made in --out
+        space.expect_listed()
     model = None if plda is None else PLDA.load(plda)
     check_plda(space, model)
     references = read_annotations(reference)

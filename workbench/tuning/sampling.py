@@ -18,8 +18,8 @@ from workbench.tuning.studies import experimental, find_others, is_here, this_wo
 from workbench.tuning.trials import (
     cut_off,
     excess,
-    find_cell,
     finished_trials,
+    has_cell,
     num_answered,
     objective_values,
     trial_attributes,
@@ -145,7 +145,7 @@ def _enqueue_owed(study: optuna.Study, space: Space) -> bool:
     These belong to every search that may choose them. What a killed process was trying comes next.
     """
     base_cell = space.base_cell()
-    owes_base = base_cell is not None and not find_cell(study, space, base_cell)
+    owes_base = base_cell is not None and not has_cell(study, space, base_cell)
     if base_cell is not None and owes_base:
         study.enqueue_trial(base_cell)
     for cell in cut_off(study, space)[0]:

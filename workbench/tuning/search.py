@@ -143,12 +143,7 @@ def run_search(
     """
     say = say or (lambda line: None)
     if params.sampler == "grid":
-        if space.intervals:
-            name = next(iter(space.intervals))
-            raise InputError(
-                f"{name}={space.intervals[name][0]:g}:{space.intervals[name][1]:g} is an interval, which a "
-                f"grid cannot list; give {name}=start:stop:num, or search with tpe"
-            )
+        space.expect_listed()
         cells = space.grid.cells()
         if params.storage is None:
             return _finish(space, cells, evaluator.evaluate(cells, with_base=True, progress=progress), params)

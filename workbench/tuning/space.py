@@ -84,6 +84,14 @@ class Space:
         """Number of cells; infinity where there is an interval."""
         return math.inf if self.intervals else len(self.grid)
 
+    def expect_listed(self) -> None:
+        """An `InputError` if some parameter has an interval, which no grid can list."""
+        for name, (low, high) in self.intervals.items():
+            raise InputError(
+                f"{name}={low:g}:{high:g} is an interval, which a grid cannot list; give "
+                f"{name}=start:stop:num, or search with tpe"
+            )
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """For Optuna: a distribution per parameter, ordered where the values are numbers evenly spaced."""
         from optuna.distributions import FloatDistribution, IntDistribution

@@ -129,17 +129,16 @@ def num_answered(study: optuna.Study, space: Space) -> int:
     return len(finished_trials(study)) + failed + cut_off(study, space)[1]
 
 
-def find_cell(study: optuna.Study, space: Space, cell: dict[str, Any]) -> set[str]:
-    """States of the trials of a cell that are finished, under way or to come."""
-    found = set()
+def has_cell(study: optuna.Study, space: Space, cell: dict[str, Any]) -> bool:
+    """Whether a trial of a cell is finished, under way or to come."""
     for trial in study.get_trials(deepcopy=False):
         params, state = _params_of(trial), trial.state.name
         if set(params) != set(space.names) or space.cell(params) != cell:
             continue
         worker = str(trial.user_attrs.get("worker", ""))
         if state in ("COMPLETE", "WAITING") or (state == "RUNNING" and worker and not is_dead(worker)):
-            found.add(state)
-    return found
+            return True
+    return False
 
 
 def _params_of(trial: Any) -> dict[str, Any]:
